@@ -937,6 +937,11 @@ CACHE_INLINE void cache__count(uint32_t options, uint64_t *counter)
         ++*counter;
 }
 
+CACHE_INLINE int cache__needs(uint32_t options, uint32_t feature)
+{
+    return options & feature ? 0 : CACHE_EINVAL;
+}
+
 /* A look-up ended at `slot`, 0 = nowhere.  Returns true if that is a hit. */
 CACHE_INLINE bool cache__hit(struct cache *c, uint32_t options, uint32_t slot)
 {
@@ -956,18 +961,13 @@ CACHE_INLINE int cache__begin(const struct cache *c)
     return c->busy ? CACHE_EBUSY : 0;
 }
 
-#define CACHE__DEFAULT_TTL (UINT64_MAX - 1) /* a ttl_ms: take the cache's */
-
 CACHE_INLINE int cache__begin_put(struct cache *c, uint32_t options,
                                   uint64_t ttl_ms, uint32_t *deadline)
 {
     *deadline = 0;
     if (c->busy)
         return cache__begin(c);
-    if (options & CACHE_EXPIRY)
-        return cache__deadline(
-            c, ttl_ms == CACHE__DEFAULT_TTL ? c->ttl_ms : ttl_ms, deadline);
-    return ttl_ms >= CACHE__DEFAULT_TTL ? 0 : CACHE_EINVAL;
+    return options & CACHE_EXPIRY ? cache__deadline(c, ttl_ms, deadline) : 0;
 }
 
 /* A slot for a new entry; 0 = all are taken. */
@@ -1001,7 +1001,8 @@ CACHE_INLINE void cache__publish(struct cache *c, uint32_t options,
     cache__count(options, &c->stats.inserts);
 }
 
-/* The entry in `slot` is no longer found; its node is still whole. */
+/* The entry in `slot` is no longer found.  Its node stays whole until the next
+ * take_slot, and callbacks cannot get there. */
 CACHE_INLINE void cache__withdraw(struct cache *c, uint32_t options,
                                   uint32_t slot, uint32_t hash,
                                   enum cache_cause cause)
@@ -1010,6 +1011,7 @@ CACHE_INLINE void cache__withdraw(struct cache *c, uint32_t options,
     cache__policy_remove(c, options, slot);
     if (options & CACHE_EXPIRY)
         c->expire[slot] = 0;
+    cache__free_slot(c, options, slot);
     c->len--;
     if (cause == CACHE_CAUSE_EVICTED)
         cache__count(options, &c->stats.evictions);
@@ -1334,6 +1336,24 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
         name##__callbacks().on_remove(key, value, cause, c->user);             \
         c->busy = false;                                                       \
     }                                                                          \
+    CACHE_INLINE void name##__key_free(struct cache *c, name##_key *key)       \
+    {                                                                          \
+        if (!name##__callbacks().key_free)                                     \
+            return;                                                            \
+        c->busy = true;                                                        \
+        name##__callbacks().key_free(key, c->user);                            \
+        c->busy = false;                                                       \
+    }                                                                          \
+    CACHE_INLINE int name##__key_copy(struct cache *c, name##_key *key)        \
+    {                                                                          \
+        int rc_;                                                               \
+        if (!name##__callbacks().key_copy)                                     \
+            return 0;                                                          \
+        c->busy = true;                                                        \
+        rc_ = name##__callbacks().key_copy(key, c->user);                      \
+        c->busy = false;                                                       \
+        return rc_;                                                            \
+    }                                                                          \
     CACHE_UNUSED static void name##__drop(struct cache *c, uint32_t slot_,     \
                                           enum cache_cause cause)              \
     {                                                                          \
@@ -1341,9 +1361,7 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
         cache__withdraw(c, name##__options, slot_,                             \
                         name##__slot_hash(c, slot_), cause);                   \
         name##__tell(c, &node_->key, &node_->value, cause);                    \
-        if (name##__callbacks().key_free)                                      \
-            name##__callbacks().key_free(&node_->key, c->user);                \
-        cache__free_slot(c, name##__options, slot_);                           \
+        name##__key_free(c, &node_->key);                                      \
     }                                                                          \
     CACHE_INLINE bool name##__one_by_one(void)                                 \
     {                                                                          \
@@ -1383,9 +1401,7 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
         uint32_t hash_, uint32_t deadline_, uint32_t *slot_)                   \
     {                                                                          \
         name##_key own_ = *key;                                                \
-        int rc_ = name##__callbacks().key_copy                                 \
-                      ? name##__callbacks().key_copy(&own_, c->base.user)      \
-                      : 0;                                                     \
+        int rc_ = name##__key_copy(&c->base, &own_);                           \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
         *slot_ = name##__room(c);                                              \
@@ -1518,24 +1534,24 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE_UNUSED static inline int name##_put(struct name *c, name##_key key,  \
                                               name##_value value)              \
     {                                                                          \
-        return name##__put(c, &key, &value, CACHE__DEFAULT_TTL, CACHE__ANY);   \
+        return name##__put(c, &key, &value, c->base.ttl_ms, CACHE__ANY);       \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_ttl(                             \
         struct name *c, name##_key key, name##_value value, uint64_t ttl_ms)   \
     {                                                                          \
-        return name##__put(c, &key, &value, ttl_ms, CACHE__ANY);               \
+        int rc_ = cache__needs(name##__options, CACHE_EXPIRY);                 \
+        return rc_ ? rc_                                                       \
+                   : name##__put(c, &key, &value, ttl_ms, CACHE__ANY);         \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_if_absent(                       \
         struct name *c, name##_key key, name##_value value)                    \
     {                                                                          \
-        return name##__put(c, &key, &value, CACHE__DEFAULT_TTL,                \
-                           CACHE__ABSENT);                                     \
+        return name##__put(c, &key, &value, c->base.ttl_ms, CACHE__ABSENT);    \
     }                                                                          \
     CACHE_UNUSED static inline int name##_replace(                             \
         struct name *c, name##_key key, name##_value value)                    \
     {                                                                          \
-        return name##__put(c, &key, &value, CACHE__DEFAULT_TTL,                \
-                           CACHE__PRESENT);                                    \
+        return name##__put(c, &key, &value, c->base.ttl_ms, CACHE__PRESENT);   \
     }                                                                          \
     CACHE_UNUSED static inline const name##_value *name##_get_or_insert(       \
         struct name *c, name##_key key, name##_value initial, bool *inserted)  \
@@ -1547,7 +1563,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
             *inserted = false;                                                 \
         if (hit_)                                                              \
             return &c->nodes[slot_].value;                                     \
-        if (cache__begin_put(&c->base, name##__options, CACHE__DEFAULT_TTL,    \
+        if (cache__begin_put(&c->base, name##__options, c->base.ttl_ms,        \
                              &deadline_) != 0)                                 \
             return NULL;                                                       \
         if (slot_ != 0)                                                        \
@@ -1581,8 +1597,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     {                                                                          \
         uint32_t deadline_, hash_, slot_;                                      \
         name##_value value_;                                                   \
-        int rc_ = cache__begin_put(&c->base, name##__options,                  \
-                                   CACHE__DEFAULT_TTL, &deadline_);            \
+        int rc_ = cache__begin_put(&c->base, name##__options, c->base.ttl_ms,  \
+                                   &deadline_);                                \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
         hash_ = name##__hash(&c->base, &key);                                  \
@@ -1613,10 +1629,12 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         struct name *c, name##_key key, uint64_t ttl_ms)                       \
     {                                                                          \
         uint32_t deadline_, slot_;                                             \
-        int rc_ = cache__begin_put(&c->base, name##__options, ttl_ms,          \
+        int rc_ = cache__needs(name##__options, CACHE_EXPIRY);                 \
+        if (rc_ == 0)                                                          \
+            rc_ = cache__begin_put(&c->base, name##__options, ttl_ms,          \
                                    &deadline_);                                \
-        if (rc_ != 0 || c->base.expire == NULL)                                \
-            return rc_ ? rc_ : CACHE_EINVAL;                                   \
+        if (rc_ != 0)                                                          \
+            return rc_;                                                        \
         slot_ = name##__find_live(c, &key, name##__hash(&c->base, &key));      \
         if (slot_ != 0)                                                        \
             cache__set_deadline(&c->base, name##__options, slot_, deadline_);  \

@@ -18,34 +18,25 @@ A file whose metadata is nowhere in the log is looked at now: convert on the sam
 """
 import argparse
 import collections
-import functools
 import gzip
 import hashlib
 import os
 import re
 import stat
 import struct
-import sys
 
-MAGIC = b"FILELOG1"
 LOOKUP, PUT, REMOVE = 0, 1, 2
-NONE = 0xFFFFFFFF                       # event_meta: absent, or no metadata
 Meta = collections.namedtuple("Meta", "size mtime_ns mode links")
 NEW_FILE = Meta(0, 0, stat.S_IFREG | 0o644, 1)
-NEW_DIRECTORY = Meta(4096, 0, stat.S_IFDIR | 0o755, 2)
 
-IGNORED = {"proc", "sys", "dev"}
 STATS = {"stat", "lstat", "newfstatat", "fstatat64", "statx"}
 OPENS = {"open", "openat", "openat2"}
 LOOKUPS = STATS | OPENS | {"access", "faccessat", "faccessat2", "readlink", "readlinkat",
                            "execve", "execveat"}
-CLOSES = {"close", "dup2", "dup3"}      # the last descriptor shown is (implicitly) closed
-WRITES = {"write", "writev", "pwrite64"}
 
 LINE = re.compile(r"(\d+) +(\d+)\.(\d+) (.*)")
-CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)(?:<(.*)>)?(?: (E[A-Z0-9]+) )?")
+CALL = re.compile(r"(\w+)\((.*)\) += -?\d+(?:<(.*)>)?(?: (E[A-Z0-9]+) )?")
 CHILD = re.compile(r"(\d+) .*\b(?:clone3?|v?fork)(?:\(| resumed).* = (\d+)$")
-CWD = re.compile(r"AT_FDCWD<(/[^>]*)>")
 PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)(?:<(/[^>]*)>)?, )?"((?:[^"\\]|\\.)*)"')
 DESCRIPTOR = re.compile(r"\b\d+<(/[^>]*)>")
 FIELD = re.compile(r"stx?_(mode|nlink|size|mtime_nsec|mtime)="
@@ -55,26 +46,19 @@ FIELD = re.compile(r"stx?_(mode|nlink|size|mtime_nsec|mtime)="
 def calls(log):
     """Yield (pid, time in ns, name, arguments, result's path, error)."""
     started = {}
-    for line in log:
-        match = LINE.match(line)
-        if not match:
-            continue
+    for match in filter(None, map(LINE.match, log)):
         pid, seconds, fraction, text = match.groups()
-        if text.endswith(" <unfinished ...>"):
-            started[pid] = text[:-len(" <unfinished ...>")]
-            continue
+        when = int(seconds) * 10**9 + int(fraction.ljust(9, "0"))
         if text.startswith("<... "):
             text = started.pop(pid, "") + text[text.index(" resumed>") + len(" resumed>"):]
-        when = int(seconds) * 10**9 + int(fraction.ljust(9, "0"))
-        if text.startswith("+++ "):
-            started.pop(pid, None)
+        if text.endswith(" <unfinished ...>"):
+            started[pid] = text[:-len(" <unfinished ...>")]
+        elif text.startswith("+++ "):
             yield pid, when, "exit", "", None, None
         elif match := CALL.match(text):
-            name, arguments, result, path, error = match.groups()
-            yield pid, when, name, arguments, path, error
+            yield pid, when, *match.groups()
 
 
-@functools.lru_cache(1 << 16)
 def absolute(base, text):
     if "\\" in text:
         text = text.encode("latin-1").decode("unicode_escape")
@@ -82,11 +66,13 @@ def absolute(base, text):
 
 
 def metadata(arguments):
-    """The Meta in the printed struct of a call of the stat family."""
-    found = {"size": "0", "mtime_nsec": "0"}
+    """The Meta in the printed struct of a call of the stat family, None if not all of it."""
+    found = {"mtime_nsec": "0"}
     for name, seconds, fraction, value in FIELD.findall(arguments):
         found[name] = value or seconds
         found["mtime_nsec"] = fraction or found["mtime_nsec"]
+    if len(found) < 5:
+        return None
     mode = sum(int(part, 8) if part.isdigit() else getattr(stat, part)
                for part in found["mode"].split("|"))
     time = int(found["mtime"]) * 10**9 + int(found["mtime_nsec"])
@@ -97,8 +83,7 @@ class Operations:
     """The relevant part of the log as a list of (what, path, detail):
     look    detail is a Meta, True (exists), False (absent) or "create" (open with O_CREAT)
     seen    detail is a Meta (fstat); no look-up, but tells what a change has led to
-    set     changed; detail makes a guess at the new Meta of the old one
-    move    renamed to path; detail is the old path
+    set     changed; detail is (path, guess): guess(old Meta of that path) is the new Meta
     remove"""
 
     def __init__(self, log, parents, root):
@@ -110,18 +95,21 @@ class Operations:
             self.call(*call)
 
     def add(self, what, path, detail=None):
-        if path.split("/", 2)[1] not in IGNORED and not path.endswith(" (deleted)"):
+        if path.split("/")[1] not in ("proc", "sys", "dev") and " (deleted)" not in path:
             self.list.append((what, path, detail))
 
-    def touch(self, path, when):
-        self.add("set", path, lambda old: old._replace(mtime_ns=when))
+    def flush(self, when, paths):
+        for path in paths:
+            if self.dirty.get(path):
+                self.dirty[path] = False
+                self.add("set", path, (path, lambda old: old._replace(mtime_ns=when)))
 
     def call(self, pid, when, name, arguments, opened, error):
         if pid not in self.cwd:
-            parent = self.parents[pid].pop(0) if self.parents[pid] else None
-            self.cwd[pid] = self.cwd.get(parent, self.root)
-        if match := CWD.match(arguments):
-            self.cwd[pid] = match[1]
+            self.cwd[pid] = self.cwd.get((self.parents[pid] or [None]).pop(0), self.root)
+        if arguments.startswith("AT_FDCWD<"):
+            self.cwd[pid] = arguments[len("AT_FDCWD<"):arguments.index(">")]
+        shown = DESCRIPTOR.findall(arguments)
         if name in LOOKUPS:
             if match := PATH.match(arguments):
                 base, text = match[1] or self.cwd[pid], match[2]
@@ -132,24 +120,16 @@ class Operations:
         elif name == "exit":
             self.flush(when, self.writing.pop(pid, ()))
             del self.cwd[pid]
+        elif name in ("close", "dup2", "dup3"):     # dup2() closes its second descriptor
+            self.flush(when, shown[-1:])
+        elif name in ("write", "writev", "pwrite64"):
+            if shown and shown[0] in self.dirty:
+                self.dirty[shown[0]] = self.writing[pid][shown[0]] = True
         elif not error:
-            shown = DESCRIPTOR.findall(arguments)
-            if name in CLOSES:
-                self.flush(when, shown[-1:])
-            elif name in WRITES:
-                if shown and shown[0] in self.dirty:
-                    self.dirty[shown[0]] = self.writing[pid][shown[0]] = True
-            else:
-                paths = [absolute(base or self.cwd[pid], text)
-                         for base, text in PATH.findall(arguments)] or shown
-                if paths:
-                    self.change(pid, when, name, arguments, paths)
-
-    def flush(self, when, paths):
-        for path in paths:
-            if self.dirty.get(path):
-                self.dirty[path] = False
-                self.touch(path, when)
+            paths = [absolute(base or self.cwd[pid], text)
+                     for base, text in PATH.findall(arguments)] or shown
+            if paths:
+                self.change(pid, when, name, arguments, paths)
 
     def look(self, pid, name, arguments, opened, error, path):
         if error:                       # "not a link" does tell that the path exists
@@ -159,7 +139,7 @@ class Operations:
         elif name in STATS:             # metadata of a link's path is what stat() gives
             link = name == "lstat" or "AT_SYMLINK_NOFOLLOW" in arguments
             meta = metadata(arguments)
-            self.add("look", path, True if link and stat.S_ISLNK(meta.mode) else meta)
+            self.add("look", path, True if not meta or link and stat.S_ISLNK(meta.mode) else meta)
         else:
             flags = arguments.rpartition('"')[2] if name in OPENS else ""
             self.add("look", path, "create" if "O_CREAT" in flags else True)
@@ -172,18 +152,19 @@ class Operations:
         if name in ("chdir", "fchdir"):
             self.cwd[pid] = path
         elif name in ("mkdir", "mkdirat"):
-            self.add("set", path, lambda old: NEW_DIRECTORY._replace(mtime_ns=when))
+            self.add("set", path, (path, lambda old: Meta(4096, when, stat.S_IFDIR | 0o755, 2)))
         elif name in ("unlink", "unlinkat", "rmdir"):
             self.dirty.pop(path, None)
             self.add("remove", path)
         elif name in ("rename", "renameat", "renameat2"):
             self.dirty[paths[1]] = self.dirty.pop(path, False)
-            self.add("move", paths[1], path)
+            self.add("set", paths[1], (path, lambda old: old))
+            self.add("remove", path)
         elif "chmod" in name:
-            mode = int(re.search(r", ([0-7]+)$", arguments)[1], 8) & 0o7777
-            self.add("set", path, lambda old: old._replace(mode=old.mode & ~0o7777 | mode))
+            bits = int(re.search(r", ([0-7]+)$", arguments)[1], 8) & 0o777
+            self.add("set", path, (path, lambda old: old._replace(mode=old.mode & ~0o777 | bits)))
         elif "utime" in name or "truncate" in name:
-            self.touch(path, when)
+            self.add("set", path, (path, lambda old: old._replace(mtime_ns=when)))
 
 
 def metas_after(operations):
@@ -194,10 +175,9 @@ def metas_after(operations):
         if type(detail) is Meta:
             later[path] = detail
         known.append(later.get(path))
-        if what not in ("look", "seen") or detail is False:
-            for changed in (path, detail) if what == "move" else (path,):
-                later.pop(changed, None)
-                changing.add(changed)
+        if what in ("set", "remove") or detail is False:
+            later.pop(path, None)
+            changing.add(path)
     return known[::-1], changing
 
 
@@ -206,38 +186,28 @@ def record(operations):
     A look-up not explained by what is before it gets a PUT or REMOVE inserted before it."""
     (known, changing), model, initial, events = metas_after(operations), {}, {}, []
 
-    def existed(path, meta):
-        if path not in model:
-            if not meta and path not in changing and os.path.exists(path):
-                now = os.stat(path)
-                meta = Meta(now.st_size, now.st_mtime_ns, now.st_mode, now.st_nlink)
-            initial[path] = model[path] = meta or NEW_FILE
-
     def become(path, meta):
         if model.get(path) != meta:
             model[path] = meta
             events.append((PUT if meta else REMOVE, path, meta))
 
     for (what, path, detail), later in zip(operations, known):
-        if what == "look":
-            if detail in (False, "create"):
-                model.setdefault(path, None)
-            else:
-                existed(path, later)
-            if detail is False:
-                become(path, None)
-            elif detail != "create" and (detail is not True or not model[path]):
-                become(path, later or NEW_FILE)
-            events.append((LOOKUP, path, model[path]))
-        elif what == "set":
-            become(path, later or detail(model.get(path) or NEW_FILE))
-        elif what == "move":
-            existed(detail, later)
-            become(path, later or model[detail] or NEW_FILE)
-            become(detail, None)
-        elif what == "remove":
-            existed(path, None)
+        if detail in (False, "create"):
+            model.setdefault(path, None)
+        elif what in ("look", "remove") and path not in model:
+            if not later and path not in changing and os.path.exists(path):
+                now = os.stat(path)
+                later = Meta(now.st_size, now.st_mtime_ns, now.st_mode, now.st_nlink)
+            model[path] = initial[path] = later or NEW_FILE
+        if what == "set":
+            source, guess = detail
+            become(path, later or guess(model.get(source) or NEW_FILE))
+        elif what == "remove" or detail is False:
             become(path, None)
+        elif type(detail) is Meta and what == "look" or detail is True and not model[path]:
+            become(path, later or NEW_FILE)
+        if what == "look":
+            events.append((LOOKUP, path, model[path]))
     return initial, events
 
 
@@ -247,41 +217,33 @@ def pack(root, initial, events):
     metas = collections.defaultdict(lambda: len(metas))
     start = [number for path, meta in initial.items() for number in (keys[path], metas[meta])]
     event_keys = [kind << 30 | keys[path] for kind, path, _ in events]
-    event_metas = [metas[meta] if meta else NONE for _, _, meta in events]
+    event_metas = [metas[meta] if meta else 0xFFFFFFFF for _, _, meta in events]
     names = [os.path.relpath(path, root) if (path + "/").startswith(root + "/") else path
              for path in keys]
     hashes = [hashlib.sha256(name.encode()).digest()[:8] for name in names]
     if len(set(hashes)) < len(hashes) or bytes(8) in hashes:
-        sys.exit("two paths have the same hash, or one has the hash 0")
+        raise SystemExit("two paths have the same hash, or one has the hash 0")
     return b"".join([
-        MAGIC, struct.pack("<4I", len(keys), len(metas), len(initial), len(events)), *hashes,
-        *(struct.pack("<QQII", *meta) for meta in metas),
+        b"FILELOG1", struct.pack("<4I", len(keys), len(metas), len(initial), len(events)),
+        *hashes, *(struct.pack("<QQII", *meta) for meta in metas),
         *(struct.pack(f"<{len(part)}I", *part) for part in (start, event_keys, event_metas))])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("log", help="log of strace, see the head of this file")
-    parser.add_argument("root", help="paths below this directory are hashed relative to it")
+    parser.add_argument("root", type=os.path.abspath, help="directory of the source tree")
     parser.add_argument("recording", help="file to write, compressed with gzip")
     options = parser.parse_args()
-    root = os.path.abspath(options.root)
-
     parents = collections.defaultdict(list)     # a pid may be used more than once
     with open(options.log, encoding="latin-1") as log:
         for match in filter(None, map(CHILD.match, log)):
             parents[match[2]].append(match[1])
-    with open(options.log, encoding="latin-1") as log:
-        initial, events = record(Operations(log, parents, root).list)
-    with open(options.recording, "wb") as out:
-        with gzip.GzipFile("", "wb", 9, out, mtime=0) as packed:
-            packed.write(pack(root, initial, events))
-
-    kinds = collections.Counter(kind for kind, _, _ in events)
-    absent = sum(kind == LOOKUP and not meta for kind, _, meta in events)
-    print(f"{kinds[LOOKUP]} look-ups ({absent} of absent paths), {kinds[PUT]} puts,"
-          f" {kinds[REMOVE]} removes; {len({path for _, path, _ in events})} distinct paths,"
-          f" {len(initial)} of them in the initial state")
+        log.seek(0)
+        initial, events = record(Operations(log, parents, options.root).list)
+    with open(options.recording, "wb") as out, gzip.GzipFile("", "wb", 9, out, 0) as packed:
+        packed.write(pack(options.root, initial, events))
+    print("look-ups, puts, removes:", sorted(collections.Counter(e[0] for e in events).items()))
 
 
 if __name__ == "__main__":

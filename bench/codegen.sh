@@ -1,0 +1,109 @@
+#!/bin/sh
+# codegen.sh - what the compilers make of cache.h, and what its macros hold.
+#
+# Run from the root of the repository: sh bench/codegen.sh
+# CC_LIST names the compilers ("gcc clang"), CFLAGS the options ("-O2").
+#
+# FAILS (exit code 1) if
+#   - a get, or a function that it calls, has an indirect call or calls
+#     anything but strlen and strcmp (those for a string key only): no
+#     callback, no memcpy of constant size, no clock;
+#   - any probe calls memcpy, memmove, memcmp or bcmp;
+#   - a macro of a public header is longer than 80 lines, or holds a loop that
+#     is not the probe.
+# The get of a cache that expires is only shown: config.now is such a call.
+set -u
+CC_LIST=${CC_LIST:-gcc clang}
+CFLAGS=${CFLAGS:--O2}
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# One line for each function: name bytes instructions called,called,...
+functions() {
+    objdump -dr --no-show-raw-insn "$1" | awk '
+    function hex(s,  i, v) {
+        for (i = v = 0; i++ < length(s);) v = v * 16 + index("123456789abcdef", substr(s, i, 1))
+        return v
+    }
+    function flush() {
+        if (name != "") print name, last - first, n, calls == "" ? "-" : substr(calls, 2)
+        name = ""
+    }
+    /^[0-9a-f]+ <.*>:$/ { flush(); name = substr($2, 2, length($2) - 3); first = last = hex($1)
+                          n = 0; calls = ""; pending = 0; next }
+    /R_X86_64_/ && pending { sub(/[-+]0x[0-9a-f]+$/, "", $3); sub(/,[^,]*$/, "", calls)
+                             calls = calls "," $3; pending = 0; next }
+    /^ +[0-9a-f]+:\t/ { addr = $1; sub(":", "", addr); last = hex(addr)
+        if (/\t(nop|cs nop|data16|xchg +%ax,%ax)/) next
+        n++; pending = 0; target = ""
+        if (/\t(bnd |notrack )?(call|jmp)q? +\*/) target = "INDIRECT"
+        else if (/\tcallq? /) { target = $NF; gsub(/[<>]/, "", target); pending = 1 }
+        else if (/\tjmpq? / && $NF !~ /\+0x/) { target = $NF; gsub(/[<>]/, "", target); pending = 1 }
+        if (target != "") calls = calls "," target
+    }
+    END { flush() }'
+}
+
+judge() {
+    awk -v cc="$1" '
+    function bad(why) { printf "codegen: FAILED: %s: %s: %s\n", cc, probe, why; failed = 1 }
+    function walk(f,  list, k, m, callee) { # all that f can reach
+        if (f in seen) return
+        seen[f] = 1
+        m = split(calls[f], list, ",")
+        for (k = 1; k <= m; k++) {
+            callee = list[k]; sub(/\.(constprop|isra|part|cold).*/, "", callee)
+            if (callee ~ /^(memcpy|memmove|memcmp|bcmp)/) bad("calls " callee)
+            if (probe ~ /_get/ && probe !~ /^probe_clock/) {
+                if (callee == "INDIRECT") bad("indirect call")
+                else if (callee ~ /clock_gettime|cache__system_now|cache__advance/) bad("reads the clock: " callee)
+                else if (!(list[k] in calls) && callee != "-" &&
+                         !(probe ~ /^probe_str/ && callee ~ /^str(len|cmp)$/)) bad("calls " callee)
+            }
+            if (list[k] in calls) walk(list[k])
+        }
+    }
+    { order[NR] = $1; calls[$1] = $4; bytes[$1] = $2; n[$1] = $3 }
+    END {
+        for (i = 1; i <= NR; i++) if ((probe = order[i]) ~ /^probe_/) {
+            printf "%-8s %-24s %5d bytes %4d instructions  %s\n", cc, probe, bytes[probe], n[probe], calls[probe]
+            split("", seen); walk(probe); n_probes++
+        }
+        if (n_probes < 10) { probe = "codegen_probe.c"; bad("only " n_probes + 0 " probes were found") }
+        exit failed
+    }' "$2"
+}
+
+if [ "$(uname -m)" = x86_64 ]; then
+    for cc in $CC_LIST; do
+        command -v "$cc" >/dev/null || { echo "codegen: $cc is not installed: skipped"; continue; }
+        "$cc" $CFLAGS -std=gnu11 -I. -c bench/codegen_probe.c -o "$work/probe.o" || exit 1
+        functions "$work/probe.o" >"$work/functions" || exit 1
+        judge "$cc" "$work/functions" || failed=1
+    done
+else
+    echo "codegen: the disassembly is read on x86_64 only: skipped"
+fi
+
+for header in *.h stores/*.h codecs/*.h; do
+    [ -f "$header" ] && cat "$header"
+done | awk '
+    !inside && /^[ \t]*#[ \t]*define/ { inside = 1; lines = loops = 0; probe = 0
+        name = $0; sub(/^[ \t]*#[ \t]*define[ \t]+/, "", name); sub(/[^A-Za-z0-9_].*/, "", name) }
+    inside {
+        lines++
+        text = $0; gsub(/"([^"\\]|\\.)*"|\/\*[^*]*\*\//, "", text)
+        if (text ~ /##__find\(const/) probe = 1
+        while (match(text, /(^|[^A-Za-z0-9_])(for|while|do)[ \t({\\]/)) {
+            loops++; text = substr(text, RSTART + RLENGTH) }
+        if ($0 !~ /\\$/) {
+            inside = 0
+            if (lines > longest) { longest = lines; longest_name = name }
+            if (lines > 80) { printf "codegen: FAILED: %s has %d lines\n", name, lines; failed = 1 }
+            if (loops > probe) { printf "codegen: FAILED: %s holds a loop\n", name; failed = 1 }
+        } }
+    END { printf "longest macro: %s, %d lines\n", longest_name, longest; exit failed }' || failed=1
+
+[ "$failed" = 0 ] && echo "codegen: ok"
+exit "$failed"

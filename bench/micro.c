@@ -1,0 +1,591 @@
+/*
+ * micro.c - what one operation costs: our caches against uthash.
+ *
+ * WHAT IT DOES
+ *   Four caches for uint64_t -> uint64_t stand side by side in one process:
+ *   ours with LRU, SIEVE and FIFO, and the LRU that a C programmer makes of
+ *   uthash and utlist, one malloc per entry.  In each round every one runs
+ *   every workload on the same keys; the order of the subjects rotates.  The
+ *   time is CPU time of the thread, the result the median of the rounds.
+ *
+ *     get_or_insert  Zipf 0.99 over twice as many keys as there are entries
+ *     churn          each put is of a new key and evicts
+ *     hit            uniform over the resident keys, the same for everybody
+ *     miss           keys that are nowhere
+ *
+ *   Each cache evicts twice its capacity before anything is measured.  Every
+ *   value that comes back is compared with the one that belongs to its key.
+ *
+ *   Operations are independent, so the processor overlaps them: the result is
+ *   throughput, not latency.  Long churn reuses slots, and blocks of malloc,
+ *   in the order of their addresses, which is kind to both sides;
+ *   get_or_insert is the workload that resembles a program.
+ *
+ * USE
+ *   gcc -O2 -std=gnu11 -I. bench/micro.c -o build/micro -lm
+ *   build/micro [--quick] [--tsv=FILE]
+ *
+ *   Exit code 1: a value was wrong, or the bytes are not what name_memory()
+ *   says.  No time is ever a reason to fail.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <malloc.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cache.h"
+
+#pragma GCC diagnostic push /* uthash is not written for -Wconversion */
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#include <uthash.h>
+#include <utlist.h>
+#pragma GCC diagnostic pop
+
+#define PAYLOAD (2 * sizeof(uint64_t)) /* bytes of a key and its value */
+#define MAX_ROUNDS 9
+
+static struct {
+    size_t entries[2];
+    size_t n_ops;    /* operations of a timed run */
+    size_t n_ageing; /* evictions of the ageing run */
+    unsigned n_rounds;
+    FILE *tsv;
+    bool failed;
+} run = { { 10000, 1000000 }, 1000000, 10000000, 5, NULL, false };
+
+static void fail(const char *subject, const char *what)
+{
+    fprintf(stderr, "micro: FAILED: %s: %s\n", subject, what);
+    run.failed = true;
+}
+
+static void *must(void *pointer)
+{
+    if (pointer == NULL) {
+        perror("micro");
+        exit(2);
+    }
+    return pointer;
+}
+
+static double cpu_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, by_size);
+    return values[n / 2];
+}
+
+/* --- keys ----------------------------------------------------------------- */
+
+enum range { ZIPF, RESIDENT, ABSENT, FRESH };
+
+/* The finaliser of splitmix64: a permutation, so ids of different ranges or
+ * numbers are different keys, and the keys have no pattern. */
+static uint64_t key_of(enum range range, uint64_t id)
+{
+    uint64_t x = ((uint64_t)range << 40) + id + 1;
+
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+static inline uint64_t value_of(uint64_t key)
+{
+    return key * 5 + 1;
+}
+
+/* xorshift64*: uniform in [0, 1) */
+static double random_unit(void)
+{
+    static uint64_t x = 88172645463325252u;
+
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    return (double)((x * 0x2545f4914f6cdd1du) >> 11) * 0x1p-53;
+}
+
+/* The integral of x^-0.99, and its inverse. */
+static double zipf_area(double x)
+{
+    return pow(x, 0.01) * 100;
+}
+
+static double zipf_at(double area)
+{
+    return pow(area / 100, 100);
+}
+
+/* Zipf 0.99 over 1 to n: W. Hoermann, G. Derflinger: "Rejection-Inversion to
+ * Generate Variates from Monotone Discrete Distributions", 1996. */
+static uint64_t zipf_next(size_t n)
+{
+    double low = zipf_area(1.5) - 1, high = zipf_area((double)n + 0.5);
+
+    for (;;) {
+        double area = low + random_unit() * (high - low);
+        double k = floor(zipf_at(area) + 0.5);
+
+        if (area >= zipf_area(k + 0.5) - pow(k, -0.99))
+            return (uint64_t)k;
+    }
+}
+
+/* --- uthash, as a competent user writes an LRU cache with it --------------- */
+
+struct ut_entry {
+    uint64_t key, value;
+    struct ut_entry *prev, *next; /* the least recently used is first */
+    UT_hash_handle hh;
+};
+
+struct ut {
+    struct ut_entry *table, *list;
+    size_t capacity, heap_before;
+};
+
+static size_t heap_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+}
+
+static int ut_init(struct ut *c, const struct cache_config *config)
+{
+    *c = (struct ut){ NULL, NULL, config->capacity, heap_in_use() };
+    return 0;
+}
+
+/* Right as long as nobody else allocates. */
+static struct cache_memory ut_memory(const struct ut *c)
+{
+    size_t total = heap_in_use() - c->heap_before;
+
+    return (struct cache_memory){ total, total - c->capacity * PAYLOAD };
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
+static void ut_evict(struct ut *c)
+{
+    struct ut_entry *oldest = c->list;
+
+    DL_DELETE(c->list, oldest);
+    HASH_DELETE(hh, c->table, oldest);
+    free(oldest);
+}
+
+static inline struct ut_entry *ut_find(struct ut *c, uint64_t key,
+                                       unsigned hash)
+{
+    struct ut_entry *e;
+
+    HASH_FIND_BYHASHVALUE(hh, c->table, &key, sizeof key, hash, e);
+    if (e != NULL && e->next != NULL) { /* not the latest already */
+        DL_DELETE(c->list, e);
+        DL_APPEND(c->list, e);
+    }
+    return e;
+}
+
+static inline const uint64_t *ut_get(struct ut *c, uint64_t key)
+{
+    struct ut_entry *e;
+    unsigned hash;
+
+    HASH_VALUE(&key, sizeof key, hash);
+    e = ut_find(c, key, hash);
+    return e ? &e->value : NULL;
+}
+
+/* One hash for look-up and insertion. */
+static inline uint64_t *ut_get_or_insert(struct ut *c, uint64_t key,
+                                         uint64_t initial, bool *inserted)
+{
+    struct ut_entry *e;
+    unsigned hash;
+
+    HASH_VALUE(&key, sizeof key, hash);
+    e = ut_find(c, key, hash);
+    *inserted = e == NULL;
+    if (e == NULL) {
+        if (HASH_COUNT(c->table) >= c->capacity)
+            ut_evict(c);
+        e = (struct ut_entry *)must(malloc(sizeof *e));
+        e->key = key;
+        e->value = initial;
+        HASH_ADD_BYHASHVALUE(hh, c->table, key, sizeof key, hash, e);
+        DL_APPEND(c->list, e);
+    }
+    return &e->value;
+}
+#pragma GCC diagnostic pop
+
+static inline int ut_put(struct ut *c, uint64_t key, uint64_t value)
+{
+    bool inserted;
+
+    *ut_get_or_insert(c, key, value, &inserted) = value;
+    return 0;
+}
+
+static void ut_destroy(struct ut *c)
+{
+    while (c->list != NULL)
+        ut_evict(c); /* the last one takes the table with it */
+}
+
+/* --- subjects and workloads ------------------------------------------------ */
+
+CACHE_DEFINE(lru, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_LRU);
+CACHE_DEFINE(sieve, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_SIEVE);
+CACHE_DEFINE(fifo, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_FIFO);
+
+enum workload { GET_OR_INSERT, CHURN, HIT, MISS, N_WORKLOADS };
+
+static const char *const workload_names[N_WORKLOADS] = { "get_or_insert",
+                                                         "churn", "hit",
+                                                         "miss" };
+union any_cache {
+    struct ut ut;
+    struct lru lru;
+    struct sieve sieve;
+    struct fifo fifo;
+};
+
+struct outcome {
+    size_t hits, wrong;
+};
+
+/* One kind of cache, and the results of the one that is measured. */
+struct subject {
+    const char *name;
+    int (*init)(union any_cache *c, const struct cache_config *config);
+    void (*destroy)(union any_cache *c);
+    struct cache_memory (*memory)(const union any_cache *c);
+    struct outcome (*work)(union any_cache *c, enum workload w,
+                           const uint64_t *keys, size_t n);
+    union any_cache c;
+    double ns[N_WORKLOADS][MAX_ROUNDS];
+    size_t hits;                 /* of get_or_insert, all rounds */
+    double overhead;             /* bytes per entry, neither key nor value */
+    size_t allocated, n_allocs;  /* what config.alloc was asked for */
+};
+
+/* The same loops around each kind, compiled for it. */
+#define SUBJECT(kind)                                                          \
+    static int kind##_begin(union any_cache *c, const struct cache_config *f)  \
+    {                                                                          \
+        return kind##_init(&c->kind, f);                                       \
+    }                                                                          \
+    static void kind##_end(union any_cache *c)                                 \
+    {                                                                          \
+        kind##_destroy(&c->kind);                                              \
+    }                                                                          \
+    static struct cache_memory kind##_bytes(const union any_cache *c)          \
+    {                                                                          \
+        return kind##_memory(&c->kind);                                        \
+    }                                                                          \
+    static struct outcome kind##_work(union any_cache *any, enum workload w,   \
+                                      const uint64_t *keys, size_t n)          \
+    {                                                                          \
+        struct kind *c = &any->kind;                                           \
+        struct outcome o = { 0, 0 };                                           \
+        bool inserted = false;                                                 \
+        for (size_t i = 0; w == GET_OR_INSERT && i < n; i++) {                 \
+            uint64_t value = value_of(keys[i]);                                \
+            o.wrong +=                                                         \
+                *kind##_get_or_insert(c, keys[i], value, &inserted) != value;  \
+            o.hits += !inserted;                                               \
+        }                                                                      \
+        for (size_t i = 0; w == CHURN && i < n; i++)                           \
+            o.wrong += kind##_put(c, keys[i], value_of(keys[i])) != 0;         \
+        for (size_t i = 0; w >= HIT && i < n; i++) {                           \
+            const uint64_t *value = kind##_get(c, keys[i]);                    \
+            o.wrong += value != NULL && *value != value_of(keys[i]);           \
+            o.hits += value != NULL;                                           \
+        }                                                                      \
+        return o;                                                              \
+    }                                                                          \
+    struct cache__swallow_semicolon
+#define SUBJECT_ROW(kind, label)                                               \
+    { .name = label, .init = kind##_begin, .destroy = kind##_end,              \
+      .memory = kind##_bytes, .work = kind##_work }
+
+SUBJECT(ut);
+SUBJECT(lru);
+SUBJECT(sieve);
+SUBJECT(fifo);
+
+enum { UT, LRU, SIEVE, FIFO, N_SUBJECTS };
+
+static struct subject subjects[N_SUBJECTS] = {
+    [UT] = SUBJECT_ROW(ut, "uthash"), [LRU] = SUBJECT_ROW(lru, "lru"),
+    [SIEVE] = SUBJECT_ROW(sieve, "sieve"), [FIFO] = SUBJECT_ROW(fifo, "fifo")
+};
+
+static size_t work(struct subject *s, enum workload w, const uint64_t *keys,
+                   size_t n)
+{
+    struct outcome o = s->work(&s->c, w, keys, n);
+
+    if (o.wrong != 0)
+        fail(s->name, "a value is not the one of its key");
+    if (w == MISS && o.hits != 0)
+        fail(s->name, "a key was found that was never put");
+    return o.hits;
+}
+
+static void make_keys(enum workload w, size_t entries, uint64_t *keys, size_t n)
+{
+    static uint64_t fresh, absent;
+
+    for (; n-- > 0; keys++)
+        *keys = w == GET_OR_INSERT ? key_of(ZIPF, zipf_next(2 * entries))
+                : w == CHURN       ? key_of(FRESH, fresh++)
+                : w == MISS        ? key_of(ABSENT, absent++)
+                                   : key_of(RESIDENT, (uint64_t)(random_unit() *
+                                                          (double)entries));
+}
+
+/* Goes on until the resident keys, and no others, are in the cache.  SIEVE
+ * takes some passes, as its hand has to meet the entries nobody uses. */
+static void settle(struct subject *s, const uint64_t *residents, size_t n)
+{
+    int pass;
+
+    for (pass = 0; pass < 10; pass++) {
+        if (work(s, HIT, residents, n) == n)
+            return;
+        work(s, GET_OR_INSERT, residents, n);
+    }
+    fail(s->name, "the resident keys do not settle");
+}
+
+static void *count_alloc(size_t bytes, void *user)
+{
+    struct subject *s = (struct subject *)user;
+
+    s->allocated += bytes;
+    s->n_allocs++;
+    return calloc(1, bytes);
+}
+
+static void count_free(void *memory, void *user)
+{
+    (void)user;
+    free(memory);
+}
+
+/* Fills a cache, and compares name_memory() with what was allocated. */
+static void begin(struct subject *s, const uint64_t *keys, size_t entries)
+{
+    struct cache_config config = { .capacity = entries, .alloc = count_alloc,
+                                   .free = count_free, .user = s };
+    struct cache_memory m;
+
+    s->hits = s->allocated = s->n_allocs = 0;
+    if (s->init(&s->c, &config) != 0)
+        must(NULL);
+    work(s, CHURN, keys, entries);
+    m = s->memory(&s->c);
+    s->overhead = (double)m.bookkeeping_bytes / (double)entries;
+    if (s != &subjects[UT] &&
+        (s->allocated != m.total_bytes || s->n_allocs != 1 ||
+         s->allocated - entries * PAYLOAD != m.bookkeeping_bytes))
+        fail(s->name, "name_memory() is not what was allocated");
+}
+
+static void end(struct subject *s)
+{
+    s->destroy(&s->c);
+    if (s != &subjects[UT] && s->n_allocs != 1)
+        fail(s->name, "it allocated after init");
+}
+
+static void report(const char *workload, size_t entries, const char *subject,
+                   double ns, double ratio, double hits, double overhead)
+{
+    printf("%-14s%9zu  %-7s%9.1f%9.2f%8.1f%%%9.2f\n", workload, entries,
+           subject, ns, ratio, hits * 100, overhead);
+    if (run.tsv != NULL)
+        fprintf(run.tsv, "%s\t%zu\t%s\t%.2f\t%.3f\t%.5f\t%.3f\n", workload,
+                entries, subject, ns, ratio, hits, overhead);
+}
+
+static void measure_round(size_t entries, unsigned round, uint64_t *keys,
+                          const uint64_t *residents)
+{
+    enum workload w;
+    unsigned i;
+
+    for (w = 0; w < N_WORKLOADS; w++) {
+        make_keys(w, entries, keys, run.n_ops);
+        for (i = 0; i < N_SUBJECTS; i++) {
+            struct subject *s = &subjects[(i + round) % N_SUBJECTS];
+            double start;
+            size_t hits;
+
+            if (w == HIT)
+                settle(s, residents, entries);
+            start = cpu_ns();
+            hits = work(s, w, keys, run.n_ops);
+            s->ns[w][round] = (cpu_ns() - start) / (double)run.n_ops;
+            if (w == GET_OR_INSERT)
+                s->hits += hits;
+            if (w == HIT && hits != run.n_ops)
+                fail(s->name, "a resident key was not found");
+        }
+    }
+}
+
+static void measure(size_t entries, uint64_t *keys, uint64_t *residents)
+{
+    double total = (double)run.n_ops * run.n_rounds;
+    enum workload w;
+    size_t i, n;
+
+    for (i = 0; i < entries; i++)
+        residents[i] = key_of(RESIDENT, i);
+    for (i = 0; i < N_SUBJECTS; i++)
+        begin(&subjects[i], residents, entries);
+    for (n = 0; n < 2 * entries; n += run.n_ops) { /* to the steady state */
+        for (w = GET_OR_INSERT; w <= CHURN; w++) {
+            make_keys(w, entries, keys, run.n_ops);
+            for (i = 0; i < N_SUBJECTS; i++)
+                work(&subjects[i], w, keys, run.n_ops);
+        }
+    }
+    for (i = 0; i < N_SUBJECTS; i++)
+        subjects[i].hits = 0;
+    for (i = 0; i < run.n_rounds; i++)
+        measure_round(entries, (unsigned)i, keys, residents);
+    for (w = 0; w < N_WORKLOADS; w++) {
+        double base = median(subjects[UT].ns[w], run.n_rounds);
+
+        for (i = 0; i < N_SUBJECTS; i++) {
+            struct subject *s = &subjects[i];
+            double ns = median(s->ns[w], run.n_rounds);
+
+            report(workload_names[w], entries, s->name, ns, base / ns,
+                   w == GET_OR_INSERT ? (double)s->hits / total : w == HIT,
+                   s->overhead);
+        }
+    }
+    for (i = 0; i < N_SUBJECTS; i++)
+        end(&subjects[i]);
+}
+
+/* Is a cache that has evicted millions of entries as fast as a fresh one?
+ * Each tenth of the run is a median of ten parts. */
+static void measure_ageing(struct subject *s, size_t entries, uint64_t *keys)
+{
+    size_t n = run.n_ageing / 100, part;
+    double ns[10], first = 0, last = 0;
+
+    make_keys(CHURN, entries, keys, entries);
+    begin(s, keys, entries);
+    for (part = 0; part < 100; part++) {
+        make_keys(CHURN, entries, keys, n);
+        ns[part % 10] = cpu_ns();
+        work(s, CHURN, keys, n);
+        ns[part % 10] = (cpu_ns() - ns[part % 10]) / (double)n;
+        if (part == 9)
+            first = median(ns, 10);
+        if (part == 99)
+            last = median(ns, 10);
+    }
+    end(s);
+    report("ageing first", entries, s->name, first, 1, 0, s->overhead);
+    report("ageing last", entries, s->name, last, first / last, 0, s->overhead);
+}
+
+static void print_header(void)
+{
+    FILE *cpus = fopen("/proc/cpuinfo", "r");
+    char line[256];
+
+    printf("machine   ");
+    while (cpus != NULL && fgets(line, sizeof line, cpus) != NULL)
+        if (strncmp(line, "model name\t: ", 13) == 0) {
+            fputs(line + 13, stdout);
+            break;
+        }
+    if (cpus != NULL)
+        fclose(cpus);
+#ifndef BENCH_FLAGS /* for example -DBENCH_FLAGS='"-O2 -march=native"' */
+#define BENCH_FLAGS "not given"
+#endif
+#ifndef __OPTIMIZE__
+    puts("warning   this build is not optimised");
+#endif
+    printf("compiler  %s, flags %s\n", __VERSION__, BENCH_FLAGS);
+    printf("times     CPU time, median of %u rounds of %zu operations\n",
+           run.n_rounds, run.n_ops);
+    printf("speed     compared with uthash; of ageing: with its first tenth of "
+           "%zu evictions\n\n",
+           run.n_ageing);
+    printf("%-14s%9s  %-7s%9s%9s%9s%9s\n", "workload", "entries", "subject",
+           "ns/op", "speed", "hits", "B/entry");
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t *keys, *residents;
+    int i;
+
+    for (i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--quick") == 0) {
+            run.entries[0] = 1000;
+            run.entries[1] = 50000;
+            run.n_ops = run.n_ageing = 100000;
+            run.n_rounds = 3;
+        } else if (strncmp(argv[i], "--tsv=", 6) == 0) {
+            run.tsv = (FILE *)must(fopen(argv[i] + 6, "w"));
+        } else {
+            fputs("usage: micro [--quick] [--tsv=FILE]\n", stderr);
+            return 2;
+        }
+    }
+    keys = (uint64_t *)must(calloc(run.n_ops, sizeof *keys));
+    residents = (uint64_t *)must(calloc(run.entries[1], sizeof *residents));
+    if (run.tsv != NULL)
+        fputs("workload\tentries\tsubject\tns\tspeed\thits\toverhead_bytes\n",
+              run.tsv);
+    print_header();
+    measure(run.entries[0], keys, residents);
+    measure(run.entries[1], keys, residents);
+    measure_ageing(&subjects[SIEVE], run.entries[1], keys);
+    measure_ageing(&subjects[LRU], run.entries[1], keys);
+    free(keys);
+    free(residents);
+    if (run.tsv != NULL && fclose(run.tsv) != 0)
+        fail("--tsv", "the file could not be written");
+    return run.failed;
+}

@@ -1,0 +1,758 @@
+/*
+ * model.h - a cache that is slow and obvious, and an interpreter that runs
+ * the same operations on it and on a cache of cache.h.
+ *
+ * WHAT IT DOES
+ *   model_step() turns one 64-bit number into one operation, so a random
+ *   generator or a fuzzer can drive it.  After every operation the result,
+ *   the calls of on_remove in their order (key, value, cause), len, stats and
+ *   check() have to agree.
+ *
+ * THE MODEL
+ *   An array in the order of the policy, searched from end to end.  Keys are
+ *   small numbers; a subject makes keys of its type of them.  Each value is
+ *   used once, so that a value names the put that it came from.
+ *
+ * WHAT IT LEAVES OPEN
+ *   Which expired entry is reclaimed first, and in which order next() and
+ *   clear() go.  There the model takes what the cache says and verifies that
+ *   it was allowed.  A capacity up to MODEL_SWEPT is looked through before
+ *   each eviction: there nobody may be evicted while an expired entry stands.
+ *   Above it SIEVE with expiry is not modelled: whether its hand moved cannot
+ *   be told from outside when the victim had expired.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include "cache.h"
+#include "tests/test.h"
+
+enum {
+    MODEL_ENTRIES = 40,    /* capacity at most */
+    MODEL_KEYS = 96,       /* keys are 0 to MODEL_KEYS - 1 */
+    MODEL_SWEPT = 8,       /* slots looked at before an eviction */
+    MODEL_START = 1000000, /* the clock at init */
+    MODEL_UNKNOWN = 99     /* a compute result that does not exist */
+};
+
+struct model;
+
+struct model_cursor {
+    uint32_t slot;
+    unsigned key;
+    uint64_t value;
+};
+
+/* One cache type, with keys as numbers. */
+struct model_subject {
+    const char *name;
+    uint32_t options;
+    bool copies_keys; /* key_copy and key_free call model_key_* */
+    int (*init)(const struct cache_config *config);
+    void (*destroy)(void);
+    const uint64_t *(*get)(unsigned key);
+    const uint64_t *(*peek)(unsigned key);
+    bool (*contains)(unsigned key);
+    int (*put)(unsigned key, uint64_t value);
+    int (*put_ttl)(unsigned key, uint64_t value, uint64_t ttl_ms);
+    int (*put_if_absent)(unsigned key, uint64_t value);
+    int (*replace)(unsigned key, uint64_t value);
+    const uint64_t *(*get_or_insert)(unsigned key, uint64_t value,
+                                     bool *inserted);
+    int (*compute)(unsigned key, struct model *m);
+    int (*touch_ttl)(unsigned key, uint64_t ttl_ms);
+    int (*remove)(unsigned key);
+    int (*clear)(void);
+    uint32_t (*tick)(uint32_t max_items);
+    bool (*next)(struct model_cursor *at);
+    uint32_t (*len)(void);
+    int (*stats)(struct cache_stats *out);
+    const char *(*check)(void);
+};
+
+struct model_entry {
+    unsigned key;
+    uint64_t value;
+    uint64_t deadline; /* tick at which it is dead; 0 = never */
+    bool visited;      /* SIEVE's mark */
+};
+
+struct model_event {
+    unsigned key;
+    uint64_t value;
+    enum cache_cause cause;
+};
+
+struct model {
+    const struct model_subject *subject;
+    struct cache_config config;
+    unsigned n_keys; /* that operations use */
+
+    struct model_entry entry[MODEL_ENTRIES]; /* [0] = oldest in policy order */
+    unsigned len;
+    int hand; /* SIEVE: index; -1 = at the oldest */
+    struct cache_stats stats;
+    uint64_t last_value; /* that was given out */
+
+    uint64_t now_ms;  /* the clock */
+    uint64_t seen_ms; /* the latest time that the cache has read */
+
+    struct model_event event[MODEL_ENTRIES]; /* of the current operation */
+    unsigned n_events, n_accounted;          /* told; and understood */
+    long copies, live_keys; /* key_copy calls; keys copied and not freed */
+    long copies_before;     /* the current operation */
+    long fail_copy;         /* this call of key_copy fails ... */
+    bool fail_later_copies; /* ... and those behind it; 0 = none */
+    bool copy_failed;       /* in the current operation */
+
+    int compute_action; /* what the compute callback is to return */
+    uint64_t compute_value;
+};
+
+/* --- hooks: what the cache calls ------------------------------------------- */
+
+static inline uint64_t model_now(void *user)
+{
+    struct model *m = (struct model *)user;
+
+    if (m->now_ms > m->seen_ms)
+        m->seen_ms = m->now_ms;
+    return m->now_ms;
+}
+
+/* Memory that is not zeroed. */
+static inline void *model_alloc(size_t bytes, void *user)
+{
+    void *memory = malloc(bytes);
+
+    (void)user;
+    if (memory != NULL)
+        memset(memory, 0xa5, bytes);
+    return memory;
+}
+
+static inline void model_free(void *memory, void *user)
+{
+    (void)user;
+    free(memory);
+}
+
+/* Returns what key_copy has to return. */
+static inline int model_key_copied(struct model *m)
+{
+    m->copies++;
+    m->copy_failed = m->fail_copy != 0 &&
+                     (m->copies == m->fail_copy ||
+                      (m->fail_later_copies && m->copies > m->fail_copy));
+    if (m->copy_failed)
+        return CACHE_ENOMEM;
+    m->live_keys++;
+    return 0;
+}
+
+static inline void model_key_freed(struct model *m)
+{
+    m->live_keys--;
+}
+
+/* Looks at the cache from inside a callback: what left must be gone. */
+static inline void model_value_left(struct model *m, unsigned key,
+                                    uint64_t value, enum cache_cause cause)
+{
+    const struct model_subject *s = m->subject;
+    struct model_cursor at = { 0, 0, 0 };
+    const uint64_t *found = s->peek(key);
+
+    CHECK(m->n_events < MODEL_ENTRIES);
+    m->event[m->n_events].key = key;
+    m->event[m->n_events].value = value;
+    m->event[m->n_events].cause = cause;
+    m->n_events++;
+    CHECK(found == NULL ||
+          (cause == CACHE_CAUSE_REPLACED && *found == m->last_value));
+    if (value % 4 == 0)
+        while (s->next(&at))
+            CHECK(at.value != value);
+}
+
+/* --- time ------------------------------------------------------------------- */
+
+static inline bool model_has(const struct model *m, uint32_t option)
+{
+    return (m->subject->options & option) != 0;
+}
+
+/* The tick that the cache is in, if it looks now: it never falls. */
+static inline uint64_t model_tick_now(const struct model *m)
+{
+    uint64_t ms = m->now_ms > m->seen_ms ? m->now_ms : m->seen_ms;
+
+    return (ms - MODEL_START) / m->config.tick_ms;
+}
+
+static inline bool model_expired(const struct model *m,
+                                 const struct model_entry *e)
+{
+    return e->deadline != 0 && e->deadline <= model_tick_now(m);
+}
+
+/* A life that ends inside a tick ends at the start of it. */
+static inline int model_deadline(const struct model *m, uint64_t ttl_ms,
+                                 uint64_t *deadline)
+{
+    uint64_t tick_ms = m->config.tick_ms;
+    uint64_t now, tick_start;
+
+    *deadline = 0;
+    if (!model_has(m, CACHE_EXPIRY) || ttl_ms == CACHE_NEVER)
+        return 0;
+    tick_start = MODEL_START + model_tick_now(m) * tick_ms;
+    now = m->now_ms > tick_start ? m->now_ms : tick_start;
+    if (ttl_ms < tick_ms || ttl_ms > UINT32_MAX * tick_ms)
+        return CACHE_ETTL;
+    *deadline = (now - MODEL_START + ttl_ms) / tick_ms;
+    return *deadline > UINT32_MAX - 2 ? CACHE_ETTL : 0;
+}
+
+static inline uint64_t model_default_ttl(const struct model *m)
+{
+    return m->config.ttl_ms ? m->config.ttl_ms : CACHE_NEVER;
+}
+
+/* --- entries and policy ------------------------------------------------------ */
+
+static inline bool model_is(const struct model *m, uint32_t policy)
+{
+    return (m->subject->options & CACHE__POLICY_BITS) == policy;
+}
+
+static inline struct model_entry *model_find(struct model *m, unsigned key)
+{
+    unsigned i;
+
+    for (i = 0; i < m->len; i++)
+        if (m->entry[i].key == key)
+            return &m->entry[i];
+    return NULL;
+}
+
+static inline struct model_entry *model_find_live(struct model *m,
+                                                  unsigned key)
+{
+    struct model_entry *e = model_find(m, key);
+
+    return e != NULL && !model_expired(m, e) ? e : NULL;
+}
+
+static inline void model_take_out(struct model *m, struct model_entry *e)
+{
+    int at = (int)(e - m->entry);
+
+    m->len--;
+    memmove(e, e + 1, (m->len - (unsigned)at) * sizeof *e);
+    if (m->hand > at)
+        m->hand--;
+    if (m->hand == (int)m->len)
+        m->hand = -1;
+}
+
+static inline struct model_entry *model_used(struct model *m,
+                                             struct model_entry *e)
+{
+    struct model_entry copy = *e;
+
+    if (model_is(m, CACHE_SIEVE))
+        e->visited = true;
+    if (!model_is(m, CACHE_LRU))
+        return e;
+    model_take_out(m, e);
+    m->entry[m->len] = copy;
+    return &m->entry[m->len++];
+}
+
+static inline struct model_entry *model_victim(struct model *m)
+{
+    unsigned at = m->hand < 0 ? 0 : (unsigned)m->hand;
+
+    if (!model_is(m, CACHE_SIEVE))
+        return &m->entry[0];
+    while (m->entry[at].visited) {
+        m->entry[at].visited = false;
+        at = (at + 1) % m->len;
+    }
+    m->hand = (int)at;
+    return &m->entry[at];
+}
+
+static inline bool model_any_expired(const struct model *m)
+{
+    unsigned i;
+
+    for (i = 0; i < m->len; i++)
+        if (model_expired(m, &m->entry[i]))
+            return true;
+    return false;
+}
+
+/* --- what the callbacks told -------------------------------------------------- */
+
+/* The next event is that this entry left for this cause; it leaves here too. */
+static inline void model_leaves(struct model *m, struct model_entry *e,
+                                enum cache_cause cause)
+{
+    const struct model_event *event = &m->event[m->n_accounted++];
+
+    CHECK(m->n_accounted <= m->n_events);
+    CHECK_EQ(event->cause, cause);
+    CHECK_EQ(event->key, e->key);
+    CHECK_EQ(event->value, e->value);
+    m->stats.evictions += cause == CACHE_CAUSE_EVICTED;
+    m->stats.expirations += cause == CACHE_CAUSE_EXPIRED;
+    m->stats.removes += cause == CACHE_CAUSE_REMOVED;
+    model_take_out(m, e);
+}
+
+/* The next event is that an expired entry was reclaimed, whichever it is. */
+static inline void model_reclaimed(struct model *m)
+{
+    struct model_entry *e = model_find(m, m->event[m->n_accounted].key);
+
+    CHECK(e != NULL && model_expired(m, e));
+    model_leaves(m, e, CACHE_CAUSE_EXPIRED);
+}
+
+static inline void model_make_room(struct model *m)
+{
+    CHECK(m->n_accounted < m->n_events);
+    if (m->event[m->n_accounted].cause == CACHE_CAUSE_EXPIRED) {
+        model_reclaimed(m);
+        return;
+    }
+    CHECK(m->config.capacity > MODEL_SWEPT || !model_any_expired(m));
+    model_leaves(m, model_victim(m), CACHE_CAUSE_EVICTED);
+}
+
+static inline int model_insert(struct model *m, unsigned key, uint64_t value,
+                               uint64_t deadline)
+{
+    struct model_entry *dead = model_find(m, key);
+
+    if (m->subject->copies_keys)
+        CHECK_EQ(m->copies, ++m->copies_before);
+    if (m->copy_failed)
+        return CACHE_ENOMEM;
+    if (dead != NULL)
+        model_leaves(m, dead, CACHE_CAUSE_EXPIRED);
+    if (m->len == m->config.capacity)
+        model_make_room(m);
+    m->entry[m->len].key = key;
+    m->entry[m->len].value = value;
+    m->entry[m->len].deadline = deadline;
+    m->entry[m->len].visited = false;
+    m->len++;
+    m->stats.inserts++;
+    return 0;
+}
+
+static inline void model_replaced(struct model *m, struct model_entry *e,
+                                  uint64_t value, uint64_t deadline)
+{
+    const struct model_event *event = &m->event[m->n_accounted++];
+
+    CHECK(m->n_accounted <= m->n_events);
+    CHECK_EQ(event->cause, CACHE_CAUSE_REPLACED);
+    CHECK_EQ(event->key, e->key);
+    CHECK_EQ(event->value, e->value);
+    e->value = value;
+    e->deadline = deadline;
+    model_used(m, e);
+    m->stats.replaces++;
+}
+
+/* --- around each operation ------------------------------------------------------ */
+
+static inline void model_begin(struct model *m)
+{
+    m->n_events = m->n_accounted = 0;
+    m->copies_before = m->copies;
+    m->copy_failed = false;
+}
+
+static inline void model_end(struct model *m)
+{
+    const struct model_subject *s = m->subject;
+    struct cache_stats stats;
+
+    CHECK_EQ(m->n_accounted, m->n_events);
+    CHECK_EQ(m->copies, m->copies_before);
+    CHECK_EQ(s->len(), m->len);
+    CHECK_SOUND(s->check());
+    if (s->copies_keys)
+        CHECK_EQ(m->live_keys, m->len);
+    CHECK_EQ(s->stats(&stats), model_has(m, CACHE_STATS) ? 0 : CACHE_EINVAL);
+    if (model_has(m, CACHE_STATS))
+        CHECK(memcmp(&stats, &m->stats, sizeof stats) == 0);
+}
+
+/* A look-up's result is this entry's value; NULL = nothing was to be found. */
+static inline void model_same(const uint64_t *found,
+                              const struct model_entry *e)
+{
+    CHECK_EQ(found != NULL, e != NULL);
+    if (e != NULL)
+        CHECK_EQ(*found, e->value);
+}
+
+static inline void model_count_lookup(struct model *m, bool hit)
+{
+    m->stats.hits += hit;
+    m->stats.misses += !hit;
+}
+
+/* --- operations: each takes its arguments from the bits of r ---------------------- */
+
+static inline unsigned model_key(const struct model *m, uint64_t r)
+{
+    return (unsigned)((r >> 32) % m->n_keys);
+}
+
+/* Mostly a few ticks; sometimes one that is refused, or no end. */
+static inline uint64_t model_ttl(const struct model *m, uint64_t r)
+{
+    uint64_t tick_ms = m->config.tick_ms;
+
+    switch ((r >> 16) % 16) {
+    case 0: return CACHE_NEVER;
+    case 1: return CACHE_NEVER - 1;
+    case 2: return 0;
+    case 3: return tick_ms - 1;
+    case 4: return UINT32_MAX * tick_ms;
+    case 5: return tick_ms;
+    default: return tick_ms + (r >> 20) % (6 * tick_ms);
+    }
+}
+
+static inline void model_op_get(struct model *m, uint64_t r)
+{
+    struct model_entry *e = model_find_live(m, model_key(m, r));
+
+    model_same(m->subject->get(model_key(m, r)), e);
+    model_count_lookup(m, e != NULL);
+    if (e != NULL)
+        model_used(m, e);
+}
+
+static inline void model_op_peek(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+
+    model_same(m->subject->peek(key), model_find_live(m, key));
+    CHECK_EQ(m->subject->contains(key), model_find_live(m, key) != NULL);
+}
+
+static inline void model_op_peek_at_all(struct model *m, uint64_t r)
+{
+    unsigned key;
+
+    (void)r;
+    for (key = 0; key < m->n_keys; key++)
+        model_same(m->subject->peek(key), model_find_live(m, key));
+}
+
+/* What all kinds of put have in common.  `if_present` and `if_absent` say
+ * where they store. */
+static inline int model_put(struct model *m, unsigned key, uint64_t ttl_ms,
+                            bool if_present, bool if_absent)
+{
+    struct model_entry *e;
+    uint64_t deadline;
+    int rc = model_deadline(m, ttl_ms, &deadline);
+
+    if (rc != 0)
+        return rc;
+    e = model_find_live(m, key);
+    if (!(e != NULL ? if_present : if_absent))
+        return CACHE_EKEY;
+    if (e == NULL)
+        return model_insert(m, key, m->last_value, deadline);
+    model_replaced(m, e, m->last_value, deadline);
+    return 0;
+}
+
+static inline void model_op_put(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    int rc = m->subject->put(key, ++m->last_value);
+
+    CHECK_EQ(rc, model_put(m, key, model_default_ttl(m), true, true));
+}
+
+static inline void model_op_put_ttl(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    int rc = m->subject->put_ttl(key, ++m->last_value, model_ttl(m, r));
+
+    CHECK_EQ(rc, model_has(m, CACHE_EXPIRY)
+                     ? model_put(m, key, model_ttl(m, r), true, true)
+                     : CACHE_EINVAL);
+}
+
+static inline void model_op_put_if_absent(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    int rc = m->subject->put_if_absent(key, ++m->last_value);
+
+    CHECK_EQ(rc, model_put(m, key, model_default_ttl(m), false, true));
+}
+
+static inline void model_op_replace(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    int rc = m->subject->replace(key, ++m->last_value);
+
+    CHECK_EQ(rc, model_put(m, key, model_default_ttl(m), true, false));
+}
+
+static inline void model_op_get_or_insert(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    struct model_entry *e = model_find_live(m, key);
+    bool inserted = r & 1;
+    const uint64_t *found =
+        m->subject->get_or_insert(key, ++m->last_value, &inserted);
+    int rc = 0;
+
+    model_count_lookup(m, e != NULL);
+    if (e != NULL)
+        e = model_used(m, e);
+    else
+        rc = model_put(m, key, model_default_ttl(m), false, true);
+    CHECK_EQ(inserted, e == NULL && rc == 0);
+    model_same(found, rc == 0 ? model_find(m, key) : NULL);
+}
+
+/* The callback of compute; returns what it has to return. */
+static inline int model_computes(struct model *m, unsigned key,
+                                 uint64_t *value, bool present)
+{
+    struct model_entry *e = model_find_live(m, key);
+
+    CHECK_EQ(present, e != NULL);
+    CHECK_EQ(*value, e != NULL ? e->value : 0);
+    *value = m->compute_value;
+    return m->compute_action;
+}
+
+static inline void model_op_compute(struct model *m, uint64_t r)
+{
+    static const int actions[] = {
+        CACHE_COMPUTE_KEEP,  CACHE_COMPUTE_STORE,  CACHE_COMPUTE_STORE,
+        CACHE_COMPUTE_STORE, CACHE_COMPUTE_REMOVE, MODEL_UNKNOWN, -7,
+    };
+    unsigned key = model_key(m, r);
+    struct model_entry *e = model_find_live(m, key);
+    uint64_t deadline;
+    int expected, rc, action;
+
+    action = actions[(r >> 16) % (sizeof actions / sizeof *actions)];
+    m->compute_action = action;
+    m->compute_value = ++m->last_value;
+    rc = m->subject->compute(key, m);
+    expected = model_deadline(m, model_default_ttl(m), &deadline);
+    if (expected != 0) {
+        CHECK_EQ(rc, expected);
+        return;
+    }
+    expected = action < 0 ? action : action > 2 ? CACHE_EINVAL : 0;
+    if (action == CACHE_COMPUTE_REMOVE && e != NULL)
+        model_leaves(m, e, CACHE_CAUSE_REMOVED);
+    if (action == CACHE_COMPUTE_STORE && e != NULL)
+        model_used(m, e)->value = m->compute_value;
+    if (action == CACHE_COMPUTE_STORE && e == NULL)
+        expected = model_insert(m, key, m->compute_value, deadline);
+    CHECK_EQ(rc, expected);
+}
+
+static inline void model_op_touch_ttl(struct model *m, uint64_t r)
+{
+    struct model_entry *e = model_find_live(m, model_key(m, r));
+    uint64_t deadline;
+    int rc = m->subject->touch_ttl(model_key(m, r), model_ttl(m, r));
+    int expected = model_deadline(m, model_ttl(m, r), &deadline);
+
+    if (!model_has(m, CACHE_EXPIRY))
+        expected = CACHE_EINVAL;
+    else if (expected == 0 && e == NULL)
+        expected = CACHE_EKEY;
+    CHECK_EQ(rc, expected);
+    if (expected == 0)
+        e->deadline = deadline;
+}
+
+static inline void model_op_remove(struct model *m, uint64_t r)
+{
+    struct model_entry *e = model_find_live(m, model_key(m, r));
+
+    CHECK_EQ(m->subject->remove(model_key(m, r)), e ? 0 : CACHE_EKEY);
+    if (e != NULL)
+        model_leaves(m, e, CACHE_CAUSE_REMOVED);
+}
+
+static inline void model_cleared(struct model *m)
+{
+    struct model_entry *e;
+
+    while (m->len > 0) {
+        CHECK(m->n_accounted < m->n_events);
+        e = model_find(m, m->event[m->n_accounted].key);
+        CHECK(e != NULL);
+        model_leaves(m, e, CACHE_CAUSE_CLEARED);
+    }
+    m->hand = -1;
+}
+
+static inline void model_op_clear(struct model *m, uint64_t r)
+{
+    if (r >> 16 & 7) /* seldom, or the cache is never full */
+        return;
+    CHECK_EQ(m->subject->clear(), 0);
+    model_cleared(m);
+}
+
+static inline void model_op_tick(struct model *m, uint64_t r)
+{
+    uint32_t max_items = (uint32_t)(r >> 16) % 7;
+    uint32_t backlog = m->subject->tick(max_items);
+
+    CHECK(m->n_events <= max_items);
+    CHECK(backlog <= m->config.capacity);
+    while (m->n_accounted < m->n_events)
+        model_reclaimed(m);
+    CHECK(backlog > 0 || !model_any_expired(m));
+}
+
+/* A few calls must get to the end, however far the sweep was. */
+static inline void model_op_tick_all(struct model *m, uint64_t r)
+{
+    uint32_t max_items = 1 + (uint32_t)(r >> 16) % 7, rounds = 0;
+
+    while (m->subject->tick(max_items) != 0)
+        CHECK(++rounds <= 2 * m->config.capacity / max_items + 2);
+    while (m->n_accounted < m->n_events)
+        model_reclaimed(m);
+    CHECK(!model_any_expired(m));
+}
+
+static inline void model_op_clock(struct model *m, uint64_t r)
+{
+    uint64_t tick_ms = m->config.tick_ms, by = (r >> 16) % (2 * tick_ms);
+
+    switch ((r >> 8) % 16) {
+    case 0: m->now_ms += 20 * tick_ms; break;
+    case 1: m->now_ms -= by < m->now_ms / 2 ? by : 0; break;
+    case 2: m->now_ms = MODEL_START - by; break; /* to before the beginning */
+    case 3: m->now_ms = m->seen_ms; break;
+    default: m->now_ms += by; break;
+    }
+}
+
+/* Iterates; meanwhile the current or any other entry may go, or expire. */
+static inline void model_op_iterate(struct model *m, uint64_t r)
+{
+    struct model_cursor at = { 0, 0, 0 };
+    bool seen[MODEL_KEYS] = { false };
+    uint64_t random = r | 1;
+    unsigned i;
+
+    while (m->subject->next(&at)) {
+        struct model_entry *e = model_find_live(m, at.key);
+        CHECK(e != NULL && !seen[at.key]);
+        CHECK_EQ(at.value, e->value);
+        seen[at.key] = true;
+        switch (test_random(&random) >> 32 & 15) {
+        case 0: model_op_remove(m, (uint64_t)at.key << 32); break;
+        case 1: model_op_remove(m, test_random(&random)); break;
+        case 2: model_op_clock(m, test_random(&random)); break;
+        }
+    }
+    for (i = 0; i < m->len; i++)
+        CHECK(seen[m->entry[i].key] || model_expired(m, &m->entry[i]));
+}
+
+/* --- the interpreter --------------------------------------------------------------- */
+
+static const struct {
+    unsigned weight;
+    void (*run)(struct model *m, uint64_t r);
+} model_ops[] = {
+    { 16, model_op_put },          { 12, model_op_get },
+    { 8, model_op_put_ttl },       { 8, model_op_get_or_insert },
+    { 6, model_op_compute },       { 6, model_op_clock },
+    { 4, model_op_put_if_absent }, { 4, model_op_replace },
+    { 4, model_op_touch_ttl },     { 4, model_op_remove },
+    { 4, model_op_tick },          { 3, model_op_peek },
+    { 2, model_op_peek_at_all },   { 1, model_op_tick_all },
+    { 1, model_op_iterate },       { 1, model_op_clear },
+};
+
+static inline void model_step(struct model *m, uint64_t r)
+{
+    const size_t n_ops = sizeof model_ops / sizeof *model_ops;
+    unsigned weights = 0, choice;
+    size_t i;
+
+    for (i = 0; i < n_ops; i++)
+        weights += model_ops[i].weight;
+    choice = (unsigned)(r & 0xffff) % weights;
+    for (i = 0; choice >= model_ops[i].weight; i++)
+        choice -= model_ops[i].weight;
+    model_begin(m);
+    model_ops[i].run(m, r);
+    model_end(m);
+}
+
+/* The rest of the config comes from the bits of r. */
+static inline void model_init(struct model *m,
+                              const struct model_subject *subject,
+                              uint32_t capacity, uint64_t r)
+{
+    static const uint32_t tick_ms[] = { 1, 7, 50, 1000 };
+    struct cache_config config;
+
+    memset(m, 0, sizeof *m);
+    memset(&config, 0, sizeof config);
+    m->subject = subject;
+    m->hand = -1;
+    m->now_ms = m->seen_ms = MODEL_START;
+    m->n_keys = capacity + 1 + (unsigned)(r >> 8) % (capacity + 2);
+    config.capacity = capacity;
+    config.seed = r;
+    config.user = m;
+    config.now = model_now;
+    if (r & 1) {
+        config.alloc = model_alloc;
+        config.free = model_free;
+    }
+    if (model_has(m, CACHE_EXPIRY)) {
+        config.tick_ms = tick_ms[r >> 1 & 3];
+        if (r & 8)
+            config.ttl_ms = config.tick_ms * (1 + (r >> 16) % 8);
+    }
+    m->config = config;
+    if (config.tick_ms == 0) /* no expiry: any will do to make a ttl of */
+        m->config.tick_ms = CACHE_DEFAULT_TICK_MS;
+    CHECK_EQ(subject->init(&config), 0);
+}
+
+static inline void model_destroy(struct model *m)
+{
+    model_begin(m);
+    m->subject->destroy();
+    model_cleared(m);
+    CHECK_EQ(m->n_accounted, m->n_events);
+    CHECK_EQ(m->live_keys, 0);
+}
+
+#endif /* MODEL_H */

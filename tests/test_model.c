@@ -1,0 +1,358 @@
+/*
+ * test_model.c - random operations on many cache types and on the model.
+ *
+ * The environment variable TEST_SCALE multiplies the work; it is 1.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "tests/model.h"
+
+/* --- kinds of keys: a type, how to make key number n, and its number ---------- */
+
+typedef uint64_t word_key;
+
+static word_key word_make(unsigned n)
+{
+    return (word_key)n << 40 | n;
+}
+
+static unsigned word_number(const word_key *key)
+{
+    return (unsigned)(*key & 0xff);
+}
+
+/* As `word`, but with two chains for all keys. */
+typedef uint64_t clash_key;
+
+static clash_key clash_make(unsigned n)
+{
+    return n;
+}
+
+static unsigned clash_number(const clash_key *key)
+{
+    return (unsigned)*key;
+}
+
+static uint64_t clash_hash(const clash_key *key, uint64_t seed)
+{
+    (void)seed;
+    return *key & 1;
+}
+
+/* Twelve bytes, so that nodes have padding. */
+typedef struct { uint32_t a, b, c; } triple_key;
+
+CACHE_STRUCT_KEY(triple, triple_key, 3 * sizeof(uint32_t));
+
+static triple_key triple_make(unsigned n)
+{
+    triple_key key;
+
+    key.a = n / 3;
+    key.b = n % 3;
+    key.c = 7;
+    return key;
+}
+
+static unsigned triple_number(const triple_key *key)
+{
+    return key->a * 3 + key->b;
+}
+
+/* Bytes that the cache borrows: zero bytes inside, one a prefix of another. */
+typedef struct cache_bytes bytes_key;
+
+static unsigned char all_bytes[MODEL_KEYS];
+
+static bytes_key bytes_make(unsigned n)
+{
+    bytes_key key;
+
+    key.data = all_bytes;
+    key.len = n;
+    return key;
+}
+
+static unsigned bytes_number(const bytes_key *key)
+{
+    return (unsigned)key->len;
+}
+
+/* Strings that the cache copies.  All are handed in through one buffer, so a
+ * key that was not copied changes under the cache. */
+typedef const char *text_key;
+
+static text_key text_make(unsigned n)
+{
+    static char buffer[48];
+
+    snprintf(buffer, sizeof buffer, "a key that is text: %u", n);
+    return buffer;
+}
+
+static unsigned text_number(const text_key *key)
+{
+    return (unsigned)strtoul(strchr(*key, ':') + 1, NULL, 10);
+}
+
+static int text_copy(text_key *key, void *user)
+{
+    size_t bytes = strlen(*key) + 1;
+    char *copy;
+    int rc = model_key_copied((struct model *)user);
+
+    if (rc != 0)
+        return rc;
+    copy = (char *)malloc(bytes);
+    if (copy == NULL)
+        abort();
+    memcpy(copy, *key, bytes);
+    *key = copy;
+    return 0;
+}
+
+static void text_free(text_key *key, void *user)
+{
+    model_key_freed((struct model *)user);
+    free((void *)(uintptr_t)*key);
+}
+
+/* --- callbacks ----------------------------------------------------------------- */
+
+#define KIND_CALLBACKS(kind)                                                   \
+    static void kind##_left(const kind##_key *key, uint64_t *value,            \
+                            enum cache_cause cause, void *user)                \
+    {                                                                          \
+        model_value_left((struct model *)user, kind##_number(key), *value,     \
+                         cause);                                               \
+    }                                                                          \
+    static int kind##_computes(const kind##_key *key, uint64_t *value,         \
+                               bool present, void *user)                       \
+    {                                                                          \
+        return model_computes((struct model *)user, kind##_number(key), value, \
+                              present);                                        \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+KIND_CALLBACKS(word);
+KIND_CALLBACKS(clash);
+KIND_CALLBACKS(triple);
+KIND_CALLBACKS(bytes);
+KIND_CALLBACKS(text);
+
+/* --- subjects: a cache type and its operations with keys as numbers ------------- */
+
+#define SUBJECT(name, kind, options_, hash, equal, copies, ...)                \
+    CACHE_DEFINE_WITH(name, kind##_key, uint64_t, hash, equal, options_,       \
+                      __VA_ARGS__);                                            \
+    static struct name name##_cache;                                           \
+    static int name##_do_init(const struct cache_config *config)               \
+    {                                                                          \
+        return name##_init(&name##_cache, config);                             \
+    }                                                                          \
+    static void name##_do_destroy(void) { name##_destroy(&name##_cache); }     \
+    static const uint64_t *name##_do_get(unsigned n)                           \
+    {                                                                          \
+        return name##_get(&name##_cache, kind##_make(n));                      \
+    }                                                                          \
+    static const uint64_t *name##_do_peek(unsigned n)                          \
+    {                                                                          \
+        return name##_peek(&name##_cache, kind##_make(n));                     \
+    }                                                                          \
+    static bool name##_do_contains(unsigned n)                                 \
+    {                                                                          \
+        return name##_contains(&name##_cache, kind##_make(n));                 \
+    }                                                                          \
+    static int name##_do_put(unsigned n, uint64_t v)                           \
+    {                                                                          \
+        return name##_put(&name##_cache, kind##_make(n), v);                   \
+    }                                                                          \
+    static int name##_do_put_ttl(unsigned n, uint64_t v, uint64_t ttl_ms)      \
+    {                                                                          \
+        return name##_put_ttl(&name##_cache, kind##_make(n), v, ttl_ms);       \
+    }                                                                          \
+    static int name##_do_put_if_absent(unsigned n, uint64_t v)                 \
+    {                                                                          \
+        return name##_put_if_absent(&name##_cache, kind##_make(n), v);         \
+    }                                                                          \
+    static int name##_do_replace(unsigned n, uint64_t v)                       \
+    {                                                                          \
+        return name##_replace(&name##_cache, kind##_make(n), v);               \
+    }                                                                          \
+    static const uint64_t *name##_do_get_or_insert(unsigned n, uint64_t v,     \
+                                                   bool *inserted)             \
+    {                                                                          \
+        return name##_get_or_insert(&name##_cache, kind##_make(n), v,          \
+                                    inserted);                                 \
+    }                                                                          \
+    static int name##_do_compute(unsigned n, struct model *m)                  \
+    {                                                                          \
+        return name##_compute(&name##_cache, kind##_make(n), kind##_computes,  \
+                              m);                                              \
+    }                                                                          \
+    static int name##_do_touch_ttl(unsigned n, uint64_t ttl_ms)                \
+    {                                                                          \
+        return name##_touch_ttl(&name##_cache, kind##_make(n), ttl_ms);        \
+    }                                                                          \
+    static int name##_do_remove(unsigned n)                                    \
+    {                                                                          \
+        return name##_remove(&name##_cache, kind##_make(n));                   \
+    }                                                                          \
+    static int name##_do_clear(void) { return name##_clear(&name##_cache); }   \
+    static uint32_t name##_do_tick(uint32_t max_items)                         \
+    {                                                                          \
+        return name##_tick(&name##_cache, max_items);                          \
+    }                                                                          \
+    static bool name##_do_next(struct model_cursor *at)                        \
+    {                                                                          \
+        struct name##_cursor cursor = { at->slot, NULL, NULL };                \
+        bool more = name##_next(&name##_cache, &cursor);                       \
+        at->slot = cursor.slot;                                                \
+        if (more) {                                                            \
+            at->key = kind##_number(cursor.key);                               \
+            at->value = *cursor.value;                                         \
+        }                                                                      \
+        return more;                                                           \
+    }                                                                          \
+    static uint32_t name##_do_len(void) { return name##_len(&name##_cache); }  \
+    static int name##_do_stats(struct cache_stats *out)                        \
+    {                                                                          \
+        return name##_stats(&name##_cache, out);                               \
+    }                                                                          \
+    static const char *name##_do_check(void)                                   \
+    {                                                                          \
+        return name##_check(&name##_cache);                                    \
+    }                                                                          \
+    static const struct model_subject name##_subject = {                       \
+        #name,              name##__options,        copies,                    \
+        name##_do_init,     name##_do_destroy,      name##_do_get,             \
+        name##_do_peek,     name##_do_contains,     name##_do_put,             \
+        name##_do_put_ttl,  name##_do_put_if_absent, name##_do_replace,        \
+        name##_do_get_or_insert, name##_do_compute, name##_do_touch_ttl,       \
+        name##_do_remove,   name##_do_clear,        name##_do_tick,            \
+        name##_do_next,     name##_do_len,          name##_do_stats,           \
+        name##_do_check,                                                       \
+    }
+
+#define WORD_SUBJECT(name, opts)                                               \
+    SUBJECT(name##_word, word, opts, cache_hash_u64, cache_equal_u64, false,   \
+            .on_remove = word_left)
+#define CLASH_SUBJECT(name, opts)                                              \
+    SUBJECT(name##_clash, clash, opts, clash_hash, cache_equal_u64, false,     \
+            .on_remove = clash_left)
+#define TRIPLE_SUBJECT(name, opts)                                             \
+    SUBJECT(name##_triple, triple, opts, triple_hash, triple_equal, false,     \
+            .on_remove = triple_left)
+#define BYTES_SUBJECT(name, opts)                                              \
+    SUBJECT(name##_bytes, bytes, opts, cache_sip_bytes, cache_equal_bytes,     \
+            false, .on_remove = bytes_left)
+#define TEXT_SUBJECT(name, opts)                                               \
+    SUBJECT(name##_text, text, opts, cache_hash_str, cache_equal_str, true,    \
+            .key_copy = text_copy, .key_free = text_free,                      \
+            .on_remove = text_left)
+
+#define EACH_KIND(name, opts)                                                  \
+    WORD_SUBJECT(name, opts);                                                  \
+    CLASH_SUBJECT(name, opts);                                                 \
+    TRIPLE_SUBJECT(name, opts);                                                \
+    BYTES_SUBJECT(name, opts);                                                 \
+    TEXT_SUBJECT(name, opts)
+
+#define EACH_FEATURE(name, policy)                                             \
+    EACH_KIND(name, policy);                                                   \
+    EACH_KIND(name##_expiry, policy | CACHE_EXPIRY);                           \
+    EACH_KIND(name##_stats, policy | CACHE_EXPIRY | CACHE_STATS);              \
+    EACH_KIND(name##_hashes, policy | CACHE_KEEP_HASH)
+
+EACH_FEATURE(fifo, CACHE_FIFO);
+EACH_FEATURE(lru, CACHE_LRU);
+EACH_FEATURE(sieve, CACHE_SIEVE);
+
+#define LIST_KINDS(name)                                                       \
+    &name##_word_subject, &name##_clash_subject, &name##_triple_subject,       \
+        &name##_bytes_subject, &name##_text_subject
+#define LIST_FEATURES(name)                                                    \
+    LIST_KINDS(name), LIST_KINDS(name##_expiry), LIST_KINDS(name##_stats),     \
+        LIST_KINDS(name##_hashes)
+
+static const struct model_subject *const subjects[] = {
+    LIST_FEATURES(fifo), LIST_FEATURES(lru), LIST_FEATURES(sieve),
+};
+
+enum { N_SUBJECTS = sizeof subjects / sizeof *subjects };
+
+/* --- tests ------------------------------------------------------------------------ */
+
+static long scale(void)
+{
+    const char *text = getenv("TEST_SCALE");
+    long value = text ? strtol(text, NULL, 10) : 1;
+
+    return value > 0 ? value : 1;
+}
+
+/* A failure inside leaves through longjmp: say where it was. */
+static struct model model;
+static long step;
+
+static void run(const struct model_subject *subject, uint32_t capacity,
+                uint64_t seed, long steps, long fail_copy, bool fail_later)
+{
+    uint64_t random = seed | 1;
+
+    model_init(&model, subject, capacity, test_random(&random));
+    model.fail_copy = fail_copy;
+    model.fail_later_copies = fail_later;
+    for (step = 0; step < steps; step++)
+        model_step(&model, test_random(&random));
+    model_destroy(&model);
+}
+
+static void random_operations(void)
+{
+    static const uint32_t capacities[] = { 1, 2, 3, 5, 8, 20, 40 };
+    uint64_t random = test_seed;
+    long round;
+    size_t i, s;
+
+    for (round = 0; round < scale(); round++)
+        for (s = 0; s < N_SUBJECTS; s++)
+            for (i = 0; i < sizeof capacities / sizeof *capacities; i++) {
+                const uint32_t hard = CACHE_SIEVE | CACHE_EXPIRY;
+                if (capacities[i] > MODEL_SWEPT &&
+                    (subjects[s]->options & hard) == hard)
+                    continue;
+                run(subjects[s], capacities[i], test_random(&random), 4000, 0,
+                    false);
+            }
+}
+
+/* For every k, the k-th copy of a key fails; then all from the k-th on. */
+static void each_copy_of_a_key_fails(void)
+{
+    long k, round;
+    size_t s;
+
+    for (round = 0; round < scale(); round++)
+        for (s = 0; s < N_SUBJECTS; s++)
+            for (k = 1; subjects[s]->copies_keys && k <= 60; k++) {
+                run(subjects[s], 3, test_seed + (uint64_t)round, 120, k, false);
+                run(subjects[s], 3, test_seed + (uint64_t)round, 120, k, true);
+            }
+}
+
+static const struct test tests[] = {
+    TEST(random_operations),
+    TEST(each_copy_of_a_key_fails),
+};
+
+int main(int argc, char **argv)
+{
+    int failed = TEST_MAIN(argc, argv, tests);
+
+    if (failed)
+        printf("last: %s, capacity %u, step %ld\n", model.subject->name,
+               (unsigned)model.config.capacity, step);
+    return failed;
+}
