@@ -360,9 +360,9 @@ CACHE_UNUSED static uint64_t cache__siphash(const void *data, size_t len,
         int round;
 
         if (word + 1 < n_words)
-            m = cache__read_tail(p + word * 8, 8);
+            m = cache__read_tail(p, 8), p += 8;
         else if (!finish)
-            m = cache__read_tail(p + word * 8, len & 7) | (uint64_t)len << 56;
+            m = cache__read_tail(p, len & 7) | (uint64_t)len << 56;
         v3 ^= m;
         v2 ^= finish ? 0xff : 0;
         for (round = 0; round < (finish ? d : c); round++) {
@@ -599,15 +599,16 @@ CACHE_INLINE int cache__deadline(struct cache *c, uint64_t ttl_ms,
     now_ms = c->now(c->user);
     if (now_ms >= c->next_tick_ms)
         cache__advance(c, now_ms);
-    if (c->tick == UINT32_MAX || ttl_ms < c->tick_ms ||
-        ttl_ms / c->tick_ms >= UINT32_MAX)
+    if (c->tick == UINT32_MAX || ttl_ms < c->tick_ms)
         return CACHE_ETTL;
     if (now_ms < c->next_tick_ms - c->tick_ms) /* the clock went back */
         now_ms = c->next_tick_ms - c->tick_ms;
-    ticks = (now_ms - c->start_ms + ttl_ms) / c->tick_ms + 1;
-    if (ticks >= UINT32_MAX)
+    if (ttl_ms > UINT64_MAX - (now_ms - c->start_ms))
         return CACHE_ETTL;
-    *deadline = (uint32_t)ticks;
+    ticks = (now_ms - c->start_ms + ttl_ms) / c->tick_ms;
+    if (ticks >= UINT32_MAX - 1)
+        return CACHE_ETTL;
+    *deadline = (uint32_t)ticks + 1;
     return 0;
 }
 
@@ -626,8 +627,8 @@ CACHE_INLINE void cache__set_deadline(struct cache *c, uint32_t options,
     c->expire[slot] = deadline;
     if (deadline != 0 && deadline < c->soonest)
         c->soonest = deadline;
-    if (deadline != 0 && deadline < c->sweep_soonest)
-        c->sweep_soonest = deadline;
+    if (deadline != 0 && slot <= c->sweep_at && deadline < c->sweep_soonest)
+        c->sweep_soonest = deadline; /* the sweep has passed it already */
 }
 
 /* --- engine: index ------------------------------------------------------- */
@@ -942,10 +943,16 @@ CACHE_INLINE int cache__needs(uint32_t options, uint32_t feature)
     return options & feature ? 0 : CACHE_EINVAL;
 }
 
+/* There is an entry in `slot`, 0 = none, and it has not expired. */
+CACHE_INLINE bool cache__live(struct cache *c, uint32_t options, uint32_t slot)
+{
+    return slot != 0 && !cache__expired(c, options, slot);
+}
+
 /* A look-up ended at `slot`, 0 = nowhere.  Returns true if that is a hit. */
 CACHE_INLINE bool cache__hit(struct cache *c, uint32_t options, uint32_t slot)
 {
-    if (slot == 0 || cache__expired(c, options, slot)) {
+    if (!cache__live(c, options, slot)) {
         cache__count(options, &c->stats.misses);
         return false;
     }
@@ -1030,27 +1037,35 @@ CACHE_INLINE void cache__replaced(struct cache *c, uint32_t options,
     cache__count(options, &c->stats.replaces);
 }
 
-/* Moves the sweep by at most *budget slots.  Returns the first expired slot
- * that it meets; 0 = none, or the sweep is through. */
-CACHE_COLD uint32_t cache__sweep_next(struct cache *c, uint32_t now,
-                                      uint32_t *budget)
+/* An entry may have expired: it is worth a sweep. */
+CACHE_INLINE bool cache__due(struct cache *c)
 {
-    while (*budget > 0 && c->sweep_at < c->fresh) {
-        uint32_t deadline = c->expire[++c->sweep_at];
+    return c->soonest != UINT32_MAX && c->soonest <= cache__tick(c);
+}
 
+/* Moves a sweep that is due by at most *budget slots.  Returns the first
+ * expired slot that it meets; 0 = the budget is used up, or nothing is due. */
+CACHE_COLD uint32_t cache__sweep_next(struct cache *c, uint32_t *budget)
+{
+    for (;;) {
+        uint32_t deadline;
+
+        if (c->sweep_at == c->fresh) { /* through: another one, if it is due */
+            c->soonest = c->sweep_soonest;
+            c->sweep_soonest = UINT32_MAX;
+            c->sweep_at = 0;
+            if (!cache__due(c))
+                return 0;
+        }
+        if (*budget == 0)
+            return 0;
         --*budget;
-        if (deadline != 0 && deadline <= now)
+        deadline = c->expire[++c->sweep_at];
+        if (deadline != 0 && deadline <= c->tick)
             return c->sweep_at;
         if (deadline != 0 && deadline < c->sweep_soonest)
             c->sweep_soonest = deadline;
     }
-    if (c->sweep_at == c->fresh) { /* through: begin again when it is due */
-        c->soonest = c->sweep_soonest;
-        c->sweep_soonest = UINT32_MAX;
-        c->sweep_at = 0;
-        *budget = 0;
-    }
-    return 0;
 }
 
 /* Slots that a full cache looks at for an expired entry before it evicts. */
@@ -1063,9 +1078,8 @@ CACHE_COLD uint32_t cache__victim(struct cache *c, uint32_t options,
     uint32_t budget = CACHE__SWEEP_BEFORE_EVICTION, slot = 0;
 
     *cause = CACHE_CAUSE_EXPIRED;
-    if ((options & CACHE_EXPIRY) && c->soonest != UINT32_MAX &&
-        c->soonest <= cache__tick(c))
-        slot = cache__sweep_next(c, c->tick, &budget);
+    if ((options & CACHE_EXPIRY) && cache__due(c))
+        slot = cache__sweep_next(c, &budget);
     if (slot == 0) {
         slot = cache__policy_victim(c, options);
         if (!cache__expired(c, options, slot))
@@ -1081,11 +1095,11 @@ CACHE_COLD uint32_t cache__sweep(struct cache *c,
     uint32_t slot;
 
     if ((type->options & CACHE_EXPIRY) == 0 || cache__begin(c) != 0 ||
-        c->soonest == UINT32_MAX || c->soonest > cache__tick(c))
+        !cache__due(c))
         return 0;
-    while ((slot = cache__sweep_next(c, c->tick, &max_items)) != 0)
+    while ((slot = cache__sweep_next(c, &max_items)) != 0)
         type->drop(c, slot, CACHE_CAUSE_EXPIRED);
-    return c->soonest <= c->tick ? c->fresh - c->sweep_at : 0;
+    return cache__due(c) ? c->fresh - c->sweep_at : 0;
 }
 
 /* `one_by_one`: there are callbacks that must hear of each entry. */
@@ -1375,17 +1389,9 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
     };                                                                         \
     struct cache__swallow_semicolon
 
-/* An entry's way in. */
+/* An entry's way in.  *slot_ is an expired entry of the same key, 0 = none.
+ * It leaves when nothing can fail any more: `key` may point into it. */
 #define CACHE__DEFINE_STORE(name)                                              \
-    CACHE_INLINE uint32_t name##__find_live(                                   \
-        struct name *c, const name##_key *key, uint32_t hash_)                 \
-    {                                                                          \
-        uint32_t slot_ = name##__find(c, key, hash_);                          \
-        if (slot_ == 0 || !cache__expired(&c->base, name##__options, slot_))   \
-            return slot_;                                                      \
-        name##__drop(&c->base, slot_, CACHE_CAUSE_EXPIRED);                    \
-        return 0;                                                              \
-    }                                                                          \
     CACHE_INLINE uint32_t name##__room(struct name *c)                         \
     {                                                                          \
         uint32_t slot_ = cache__take_slot(&c->base, name##__options);          \
@@ -1404,6 +1410,8 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
         int rc_ = name##__key_copy(&c->base, &own_);                           \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
+        if (*slot_ != 0)                                                       \
+            name##__drop(&c->base, *slot_, CACHE_CAUSE_EXPIRED);               \
         *slot_ = name##__room(c);                                              \
         c->nodes[*slot_].key = own_;                                           \
         c->nodes[*slot_].value = *value;                                       \
@@ -1471,9 +1479,9 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
                                                                name##_key key) \
     {                                                                          \
         uint32_t slot_ = name##__find(c, &key, name##__hash(&c->base, &key));  \
-        return slot_ == 0 || cache__expired(&c->base, name##__options, slot_)  \
-                   ? NULL                                                      \
-                   : &c->nodes[slot_].value;                                   \
+        return cache__live(&c->base, name##__options, slot_)                   \
+                   ? &c->nodes[slot_].value                                    \
+                   : NULL;                                                     \
     }                                                                          \
     CACHE_UNUSED static inline bool name##_contains(struct name *c,            \
                                                     name##_key key)            \
@@ -1518,15 +1526,17 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         uint64_t ttl_ms, enum cache__accept accept_)                           \
     {                                                                          \
         uint32_t deadline_, hash_, slot_;                                      \
+        bool live_;                                                            \
         int rc_ = cache__begin_put(&c->base, name##__options, ttl_ms,          \
                                    &deadline_);                                \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
         hash_ = name##__hash(&c->base, key);                                   \
-        slot_ = name##__find_live(c, key, hash_);                              \
-        if (accept_ == (slot_ != 0 ? CACHE__ABSENT : CACHE__PRESENT))          \
+        slot_ = name##__find(c, key, hash_);                                   \
+        live_ = cache__live(&c->base, name##__options, slot_);                 \
+        if (accept_ == (live_ ? CACHE__ABSENT : CACHE__PRESENT))               \
             return CACHE_EKEY;                                                 \
-        if (slot_ == 0)                                                        \
+        if (!live_)                                                            \
             return name##__insert(c, key, value, hash_, deadline_, &slot_);    \
         name##__assign(c, slot_, value, deadline_);                            \
         return 0;                                                              \
@@ -1566,8 +1576,6 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         if (cache__begin_put(&c->base, name##__options, c->base.ttl_ms,        \
                              &deadline_) != 0)                                 \
             return NULL;                                                       \
-        if (slot_ != 0)                                                        \
-            name##__drop(&c->base, slot_, CACHE_CAUSE_EXPIRED);                \
         if (name##__insert(c, &key, &initial, hash_, deadline_, &slot_) != 0)  \
             return NULL;                                                       \
         if (inserted)                                                          \
@@ -1580,13 +1588,14 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
 #define CACHE__DEFINE_CHANGE(name)                                             \
     CACHE_UNUSED static inline int name##__apply(                              \
         struct name *c, const name##_key *key, const name##_value *value,      \
-        uint32_t hash_, uint32_t slot_, uint32_t deadline_, int action_)       \
+        uint32_t hash_, uint32_t slot_, bool live_, uint32_t deadline_,        \
+        int action_)                                                           \
     {                                                                          \
-        if (action_ == CACHE_COMPUTE_REMOVE && slot_ != 0)                     \
+        if (action_ == CACHE_COMPUTE_REMOVE && live_)                          \
             name##__drop(&c->base, slot_, CACHE_CAUSE_REMOVED);                \
         if (action_ != CACHE_COMPUTE_STORE)                                    \
             return action_ > CACHE_COMPUTE_REMOVE ? CACHE_EINVAL : 0;          \
-        if (slot_ == 0)                                                        \
+        if (!live_)                                                            \
             return name##__insert(c, key, value, hash_, deadline_, &slot_);    \
         c->nodes[slot_].value = *value;                                        \
         cache__policy_hit(&c->base, name##__options, slot_);                   \
@@ -1596,21 +1605,23 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         struct name *c, name##_key key, name##_compute_fn fn, void *user)      \
     {                                                                          \
         uint32_t deadline_, hash_, slot_;                                      \
+        bool live_;                                                            \
         name##_value value_;                                                   \
         int rc_ = cache__begin_put(&c->base, name##__options, c->base.ttl_ms,  \
                                    &deadline_);                                \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
         hash_ = name##__hash(&c->base, &key);                                  \
-        slot_ = name##__find_live(c, &key, hash_);                             \
+        slot_ = name##__find(c, &key, hash_);                                  \
+        live_ = cache__live(&c->base, name##__options, slot_);                 \
         memset(&value_, 0, sizeof value_);                                     \
-        if (slot_ != 0)                                                        \
+        if (live_)                                                             \
             value_ = c->nodes[slot_].value;                                    \
         c->base.busy = true;                                                   \
-        rc_ = fn(&key, &value_, slot_ != 0, user);                             \
+        rc_ = fn(&key, &value_, live_, user);                                  \
         c->base.busy = false;                                                  \
         return rc_ < 0 ? rc_                                                   \
-                       : name##__apply(c, &key, &value_, hash_, slot_,         \
+                       : name##__apply(c, &key, &value_, hash_, slot_, live_,  \
                                        deadline_, rc_);                        \
     }                                                                          \
     CACHE_UNUSED static inline int name##_remove(struct name *c,               \
@@ -1619,8 +1630,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         uint32_t slot_;                                                        \
         if (cache__begin(&c->base) != 0)                                       \
             return CACHE_EBUSY;                                                \
-        slot_ = name##__find_live(c, &key, name##__hash(&c->base, &key));      \
-        if (slot_ == 0)                                                        \
+        slot_ = name##__find(c, &key, name##__hash(&c->base, &key));           \
+        if (!cache__live(&c->base, name##__options, slot_))                    \
             return CACHE_EKEY;                                                 \
         name##__drop(&c->base, slot_, CACHE_CAUSE_REMOVED);                    \
         return 0;                                                              \
@@ -1635,10 +1646,11 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
                                    &deadline_);                                \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        slot_ = name##__find_live(c, &key, name##__hash(&c->base, &key));      \
-        if (slot_ != 0)                                                        \
-            cache__set_deadline(&c->base, name##__options, slot_, deadline_);  \
-        return slot_ != 0 ? 0 : CACHE_EKEY;                                    \
+        slot_ = name##__find(c, &key, name##__hash(&c->base, &key));           \
+        if (!cache__live(&c->base, name##__options, slot_))                    \
+            return CACHE_EKEY;                                                 \
+        cache__set_deadline(&c->base, name##__options, slot_, deadline_);      \
+        return 0;                                                              \
     }                                                                          \
     CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
                                                     uint32_t max_items)        \

@@ -185,6 +185,7 @@ struct cache_async {
     struct cache_async_config config; /* with the defaults filled in */
     struct cache_async_stats stats;
     struct cache_wb writes;
+    struct cache_wb_stats write_stats; /* of `writes`, once it is closed */
 
     struct cache_flight *flights; /* [1..max_loads] */
     uint32_t free_flights;        /* list of unused ones */
@@ -455,22 +456,6 @@ CACHE_COLD void cache__flight_kill(struct cache_async *a,
     *at = a->flights[*at].chain;
 }
 
-/* How long a value that expires at expires_ms may stay in the cache; 0 = it
- * must not enter. */
-CACHE_COLD uint64_t cache__async_ttl(const struct cache_async *a,
-                                     uint64_t expires_ms)
-{
-    uint64_t now_ms, left_ms;
-
-    if (expires_ms == 0)
-        return CACHE__DEFAULT_TTL;
-    if ((a->type->options & CACHE_EXPIRY) == 0)
-        return 0; /* the cache could not let go of it in time */
-    now_ms = cache__async_wall_now(a);
-    left_ms = expires_ms > now_ms ? expires_ms - now_ms : 0;
-    return left_ms < a->cache->ttl_ms ? left_ms : a->cache->ttl_ms;
-}
-
 CACHE_COLD bool cache__async_dead(const struct cache_async *a,
                                   uint64_t expires_ms)
 {
@@ -483,11 +468,17 @@ CACHE_COLD void cache__async_fill(struct cache_async *a,
                                   struct cache_bytes key, const void *value,
                                   uint64_t expires_ms)
 {
-    uint64_t ttl_ms = cache__async_ttl(a, expires_ms);
     const struct cache_codec *codec = a->config.key_codec;
+    uint64_t now_ms, ttl_ms = a->cache->ttl_ms;
 
-    if (ttl_ms != 0 &&
-        codec->decode(codec, key.data, key.len, a->key_object) == 0)
+    if (expires_ms != 0) {
+        if ((a->type->options & CACHE_EXPIRY) == 0)
+            return; /* the cache could not let go of it in time */
+        now_ms = cache__async_wall_now(a);
+        if (expires_ms < now_ms || expires_ms - now_ms < ttl_ms)
+            ttl_ms = expires_ms < now_ms ? 0 : expires_ms - now_ms;
+    }
+    if (codec->decode(codec, key.data, key.len, a->key_object) == 0)
         (void)a->type->put(a->cache, a->key_object, value, ttl_ms);
 }
 
@@ -614,12 +605,12 @@ CACHE_COLD void cache__async_send_writes(struct cache_async *a)
 CACHE_COLD void cache__async_closed(uv_handle_t *handle)
 {
     struct cache_async *a = (struct cache_async *)handle->data;
-    uint64_t n_lost = a->writes.stats.n_lost;
     cache_close_cb cb = a->close_cb;
 
     if (--a->n_open_handles > 0)
         return;
     uv_mutex_destroy(&a->lock);
+    a->write_stats = a->writes.stats;
     cache_wb_destroy(&a->writes);
     if (a->config.free)
         a->config.free(a->memory, a->config.user);
@@ -628,7 +619,7 @@ CACHE_COLD void cache__async_closed(uv_handle_t *handle)
     a->memory = NULL;
     a->state = CACHE_ASYNC_CLOSED;
     if (cb)
-        cb(a, n_lost); /* last: *a may be freed in it */
+        cb(a, a->write_stats.n_lost); /* last: *a may be freed in it */
 }
 
 CACHE_COLD void cache__async_close_handles(struct cache_async *a)
@@ -1008,9 +999,7 @@ CACHE_COLD int cache__async_write(struct cache_async *a, const void *key,
     if (rc != 0)
         return rc;
     if (value && deadline != 0)
-        item.expires_ms =
-            cache__async_wall_now(a) +
-            (ttl_ms == CACHE__DEFAULT_TTL ? a->cache->ttl_ms : ttl_ms);
+        item.expires_ms = cache__async_wall_now(a) + ttl_ms;
     rc = cache_wb_write(&a->writes, &item, uv_now(a->loop));
     if (rc != 0)
         return rc;
@@ -1058,6 +1047,13 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
     cache__ring_append(&a->flushes, &flush->ring);
     cache__async_wake(a);
     return 0;
+}
+
+/* The figures of write-behind, also after close.  Threads: the loop's. */
+CACHE_COLD struct cache_wb_stats
+cache_async_write_stats(const struct cache_async *a)
+{
+    return a->state == CACHE_ASYNC_CLOSED ? a->write_stats : a->writes.stats;
 }
 
 /*
@@ -1200,17 +1196,19 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_async *a, name##_key key, name##_value value,            \
         uint64_t ttl_ms)                                                       \
     {                                                                          \
-        return cache__async_write(&a->base, &key, &value, ttl_ms);             \
+        int rc_ = cache__needs(name##__options, CACHE_EXPIRY);                 \
+        return rc_ ? rc_ : cache__async_write(&a->base, &key, &value, ttl_ms); \
     }                                                                          \
     CACHE_UNUSED static inline int name##_async_put(                           \
         struct name##_async *a, name##_key key, name##_value value)            \
     {                                                                          \
-        return cache__async_write(&a->base, &key, &value, CACHE__DEFAULT_TTL); \
+        return cache__async_write(&a->base, &key, &value,                      \
+                                  a->cache->base.ttl_ms);                      \
     }                                                                          \
     CACHE_UNUSED static inline int name##_async_remove(struct name##_async *a, \
                                                        name##_key key)         \
     {                                                                          \
-        return cache__async_write(&a->base, &key, NULL, CACHE__DEFAULT_TTL);   \
+        return cache__async_write(&a->base, &key, NULL, CACHE_NEVER);          \
     }                                                                          \
     struct cache__swallow_semicolon
 

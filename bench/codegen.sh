@@ -1,17 +1,13 @@
 #!/bin/sh
 # codegen.sh - what the compilers make of cache.h, and what its macros hold.
+# Run from the root of the repository.  CC_LIST: compilers, CFLAGS: -O2.
 #
-# Run from the root of the repository: sh bench/codegen.sh
-# CC_LIST names the compilers ("gcc clang"), CFLAGS the options ("-O2").
-#
-# FAILS (exit code 1) if
-#   - a get, or a function that it calls, has an indirect call or calls
-#     anything but strlen and strcmp (those for a string key only): no
-#     callback, no memcpy of constant size, no clock;
-#   - any probe calls memcpy, memmove, memcmp or bcmp;
-#   - a macro of a public header is longer than 80 lines, or holds a loop that
-#     is not the probe.
-# The get of a cache that expires is only shown: config.now is such a call.
+# Fails if a get, or what it calls, has an indirect call or calls anything
+# (strlen and strcmp are allowed for a string key), so no callback, no memcpy
+# of constant size and no clock; if any probe calls memcpy, memmove, memcmp or
+# bcmp; or if a macro of a public header has more than 80 lines, or a loop
+# that is not the probe.  A get with expiry is only shown: config.now is such
+# a call by design.
 set -u
 CC_LIST=${CC_LIST:-gcc clang}
 CFLAGS=${CFLAGS:--O2}
@@ -21,26 +17,22 @@ failed=0
 
 # One line for each function: name bytes instructions called,called,...
 functions() {
-    objdump -dr --no-show-raw-insn "$1" | awk '
+    { nm -S "$1"; objdump -dr --no-show-raw-insn "$1"; } | awk '
     function hex(s,  i, v) {
-        for (i = v = 0; i++ < length(s);) v = v * 16 + index("123456789abcdef", substr(s, i, 1))
+        for (i = v = 0; i++ < length(s);)
+            v = v * 16 + index("123456789abcdef", substr(s, i, 1))
         return v
     }
-    function flush() {
-        if (name != "") print name, last - first, n, calls == "" ? "-" : substr(calls, 2)
-        name = ""
-    }
-    /^[0-9a-f]+ <.*>:$/ { flush(); name = substr($2, 2, length($2) - 3); first = last = hex($1)
-                          n = 0; calls = ""; pending = 0; next }
-    /R_X86_64_/ && pending { sub(/[-+]0x[0-9a-f]+$/, "", $3); sub(/,[^,]*$/, "", calls)
-                             calls = calls "," $3; pending = 0; next }
-    /^ +[0-9a-f]+:\t/ { addr = $1; sub(":", "", addr); last = hex(addr)
-        if (/\t(nop|cs nop|data16|xchg +%ax,%ax)/) next
-        n++; pending = 0; target = ""
-        if (/\t(bnd |notrack )?(call|jmp)q? +\*/) target = "INDIRECT"
-        else if (/\tcallq? /) { target = $NF; gsub(/[<>]/, "", target); pending = 1 }
-        else if (/\tjmpq? / && $NF !~ /\+0x/) { target = $NF; gsub(/[<>]/, "", target); pending = 1 }
-        if (target != "") calls = calls "," target
+    function flush() { if (name != "") print name, size[name], n, calls == "" ? "-" : substr(calls, 2) }
+    NF == 4 && $3 ~ /^[tT]$/ { size[$4] = hex($2); next }
+    /^[0-9a-f]+ <.*>:$/ { flush(); name = substr($2, 2, length($2) - 3); n = 0; calls = ""; next }
+    /R_X86_64_/ && callee { sub(/[-+]0x[0-9a-f]+$/, "", $3); sub(/,[^,]*$/, "", calls); calls = calls "," $3 }
+    { callee = 0 }
+    /^ +[0-9a-f]+:\t/ && !/\t(cs )?(nop|data16|xchg +%ax,%ax)/ {
+        n++
+        if (/\t(bnd |notrack )*(call|jmp)q? +\*/) calls = calls ",INDIRECT"
+        else if (/\tcallq? / || (/\tjmpq? / && !/\+0x/)) {
+            callee = 1; gsub(/[<>]/, "", $NF); calls = calls "," $NF }
     }
     END { flush() }'
 }
@@ -48,20 +40,20 @@ functions() {
 judge() {
     awk -v cc="$1" '
     function bad(why) { printf "codegen: FAILED: %s: %s: %s\n", cc, probe, why; failed = 1 }
-    function walk(f,  list, k, m, callee) { # all that f can reach
+    function walk(f,  list, k, m, to) { # all that f can reach
         if (f in seen) return
         seen[f] = 1
         m = split(calls[f], list, ",")
         for (k = 1; k <= m; k++) {
-            callee = list[k]; sub(/\.(constprop|isra|part|cold).*/, "", callee)
-            if (callee ~ /^(memcpy|memmove|memcmp|bcmp)/) bad("calls " callee)
-            if (probe ~ /_get/ && probe !~ /^probe_clock/) {
-                if (callee == "INDIRECT") bad("indirect call")
-                else if (callee ~ /clock_gettime|cache__system_now|cache__advance/) bad("reads the clock: " callee)
-                else if (!(list[k] in calls) && callee != "-" &&
-                         !(probe ~ /^probe_str/ && callee ~ /^str(len|cmp)$/)) bad("calls " callee)
+            to = list[k]
+            if (to ~ /^(memcpy|memmove|memcmp|bcmp)/) bad("calls " to)
+            else if (probe ~ /_get/ && probe !~ /^probe_clock/) {
+                if (to ~ /clock_gettime|cache__(system_now|advance)/) bad("reads the clock: " to)
+                else if (to == "INDIRECT") bad("has an indirect call")
+                else if (to != "-" && !(to in calls) && !(probe ~ /^probe_str/ && to ~ /^str(len|cmp)$/))
+                    bad("calls " to)
             }
-            if (list[k] in calls) walk(list[k])
+            if (to in calls) walk(to)
         }
     }
     { order[NR] = $1; calls[$1] = $4; bytes[$1] = $2; n[$1] = $3 }

@@ -32,6 +32,8 @@ struct test {
 
 static jmp_buf test__failed;
 static uint64_t test_seed; /* of this run */
+static const char *test__filter = "";
+static int test__n_passed, test__n_failed;
 
 #define CHECK(condition)                                                       \
     ((condition) ? (void)0 : test__fail(__FILE__, __LINE__, #condition))
@@ -78,14 +80,14 @@ static inline uint64_t test_random(uint64_t *state)
 static inline int test_main(int argc, char **argv, const struct test *tests,
                             size_t n_tests)
 {
-    const char *filter = "", *env = getenv("SEED");
-    int passed = 0, failed = 0, arg;
-    size_t i;
+    const char *env = getenv("SEED");
+    static size_t i; /* survives the longjmp */
+    int arg;
 
     test_seed = env ? strtoull(env, NULL, 0) : (uint64_t)time(NULL);
     for (arg = 1; arg < argc; arg++) {
         if (strncmp(argv[arg], "--filter=", 9) == 0)
-            filter = argv[arg] + 9;
+            test__filter = argv[arg] + 9;
         else if (strncmp(argv[arg], "--seed=", 7) == 0)
             test_seed = strtoull(argv[arg] + 7, NULL, 0);
     }
@@ -93,18 +95,18 @@ static inline int test_main(int argc, char **argv, const struct test *tests,
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("%s --seed=%llu\n", argv[0], (unsigned long long)test_seed);
     for (i = 0; i < n_tests; i++) {
-        if (strstr(tests[i].name, filter) == NULL)
+        if (strstr(tests[i].name, test__filter) == NULL)
             continue;
         if (setjmp(test__failed) == 0) {
             tests[i].run();
-            passed++;
+            test__n_passed++;
         } else {
             printf("FAILED: %s\n", tests[i].name);
-            failed++;
+            test__n_failed++;
         }
     }
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed != 0;
+    printf("%d passed, %d failed\n", test__n_passed, test__n_failed);
+    return test__n_failed != 0;
 }
 
 #endif /* TEST_H */

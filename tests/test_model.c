@@ -292,21 +292,32 @@ static long scale(void)
     return value > 0 ? value : 1;
 }
 
-/* A failure inside leaves through longjmp: say where it was. */
+/* A check that fails leaves through longjmp; this is where it was. */
 static struct model model;
 static long step;
+static bool running;
+
+static void tell_where_it_failed(void)
+{
+    if (running)
+        printf("failed in %s, capacity %u, step %ld\n", model.subject->name,
+               (unsigned)model.config.capacity, step);
+}
 
 static void run(const struct model_subject *subject, uint32_t capacity,
                 uint64_t seed, long steps, long fail_copy, bool fail_later)
 {
     uint64_t random = seed | 1;
 
+    tell_where_it_failed();
+    running = true;
     model_init(&model, subject, capacity, test_random(&random));
     model.fail_copy = fail_copy;
     model.fail_later_copies = fail_later;
     for (step = 0; step < steps; step++)
         model_step(&model, test_random(&random));
     model_destroy(&model);
+    running = false;
 }
 
 static void random_operations(void)
@@ -323,7 +334,7 @@ static void random_operations(void)
                 if (capacities[i] > MODEL_SWEPT &&
                     (subjects[s]->options & hard) == hard)
                     continue;
-                run(subjects[s], capacities[i], test_random(&random), 4000, 0,
+                run(subjects[s], capacities[i], test_random(&random), 30000, 0,
                     false);
             }
 }
@@ -351,8 +362,6 @@ int main(int argc, char **argv)
 {
     int failed = TEST_MAIN(argc, argv, tests);
 
-    if (failed)
-        printf("last: %s, capacity %u, step %ld\n", model.subject->name,
-               (unsigned)model.config.capacity, step);
+    tell_where_it_failed();
     return failed;
 }

@@ -1,0 +1,44 @@
+#!/bin/sh
+# setup.sh run|test: sees to it that what the Makefile needs is installed.
+# As root, or with a sudo that asks no password, it installs what is missing
+# with apt-get; otherwise it stops with the command to type.
+set -u
+
+missing=
+need_command() { # command package
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need_header() { # header package
+    echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1 || missing="$missing $2"
+}
+find_missing() {
+    missing=
+    need_command cc gcc
+    need_command gzip gzip
+    need_header stdlib.h libc6-dev
+    need_header uv.h libuv1-dev
+    need_header sqlite3.h libsqlite3-dev
+    [ "$1" = test ] || return 0
+    need_command g++ g++
+    need_command clang clang
+    need_command objdump binutils
+    need_header uthash.h uthash-dev
+}
+
+find_missing "$1"
+[ -n "$missing" ] || exit 0
+install="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ]; then
+    sudo=
+elif sudo -n true 2>/dev/null; then
+    sudo=sudo
+else
+    echo "Missing:$missing. Type:" >&2
+    echo "    sudo apt-get update && sudo $install" >&2
+    exit 1
+fi
+echo "installing:$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -q >&2 && $sudo $install >&2 || exit 1
+find_missing "$1"
+[ -z "$missing" ] || { echo "still missing:$missing" >&2; exit 1; }

@@ -1,0 +1,22 @@
+#!/bin/sh
+# examples.sh: every example runs, and prints what its last comment says.
+# An example ends with a block "/* prints:" .. "*/", one line for each line.
+set -u
+passed=0 failed=0
+directory=$(mktemp -d)
+
+for source in examples/*.c; do
+    name=$(basename "$source" .c)
+    sed -n '/^\/\* prints:$/,/^\*\/$/p' "$source" | sed '1d;$d' >"$directory/expected"
+    if [ -s "$directory/expected" ] &&
+        TMPDIR=$directory "build/examples/$name" >"$directory/printed" &&
+        diff "$directory/expected" "$directory/printed"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $source"
+    fi
+done
+rm -rf "$directory"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

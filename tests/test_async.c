@@ -1,0 +1,1190 @@
+/*
+ * test_async.c - every documented sentence of cache_async.h, on a real loop and
+ * a store that does what the test says.  Each test ends with
+ * uv_loop_close() == 0: nothing was left open.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "../cache_async.h"
+#include "../codecs/cache_raw.h"
+#include "../stores/cache_sqlite.h"
+#include "fake_store.h"
+#include "test.h"
+
+#include <unistd.h>
+
+CACHE_DEFINE(plain, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_LRU | CACHE_STATS);
+CACHE_ASYNC_DEFINE(plain);
+CACHE_DEFINE(mortal, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_LRU | CACHE_EXPIRY);
+CACHE_ASYNC_DEFINE(mortal);
+
+/* --- a loop, a store, a cache and its asynchronous half ----------------------- */
+
+static uv_loop_t loop;
+static struct fake_store store;
+static struct plain cache;
+static struct plain_async half;
+static struct cache_codec codec; /* of keys and of values */
+static struct cache_async_config config;
+static uint64_t wall_ms; /* what the system clock shows */
+static uint32_t n_dead, n_closed;
+static uint64_t n_lost;
+
+static uint64_t wall_now(void *user)
+{
+    (void)user;
+    return wall_ms;
+}
+
+static void on_dead_letter(const struct cache_store_item *item, void *user)
+{
+    (void)item;
+    (void)user;
+    n_dead++;
+}
+
+static void set_up_config(void)
+{
+    codec = cache_raw_object(sizeof(uint64_t));
+    memset(&config, 0, sizeof config);
+    config.store = &store.store;
+    config.key_codec = config.value_codec = &codec;
+    config.wall_now = wall_now;
+    config.write_behind.interval_ms = 1;
+    config.write_behind.retry_base_ms = 1;
+    config.write_behind.retry_cap_ms = 4;
+    config.write_behind.on_dead_letter = on_dead_letter;
+    wall_ms = 1000000;
+    n_dead = n_closed = 0;
+    n_lost = 0;
+}
+
+/* The test may change `config` between the two. */
+static void prepare(size_t capacity)
+{
+    struct cache_config c = { .capacity = capacity };
+
+    fake_init(&store);
+    set_up_config();
+    CHECK_EQ(uv_loop_init(&loop), 0);
+    CHECK_EQ(plain_init(&cache, &c), 0);
+}
+
+static void begin(void)
+{
+    CHECK_EQ(plain_async_init(&half, &loop, &cache, &config), 0);
+}
+
+static void set_up(size_t capacity)
+{
+    prepare(capacity);
+    begin();
+}
+
+static void on_close(struct cache_async *a, uint64_t lost)
+{
+    (void)a;
+    n_closed++;
+    n_lost = lost;
+}
+
+static void run(void)
+{
+    CHECK_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0);
+}
+
+static void tear_down(void)
+{
+    if (half.base.state == CACHE_ASYNC_OPEN)
+        CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    run();
+    CHECK_EQ(n_closed, 1);
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    CHECK_SOUND(plain_check(&cache));
+    plain_destroy(&cache);
+}
+
+/* Turns the loop n times without waiting. */
+static void turn(int n)
+{
+    while (n-- > 0)
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+/* Turns the loop until something is so. */
+#define UNTIL(condition)                                                       \
+    do {                                                                       \
+        turn(1);                                                               \
+        uv_sleep(1);                                                           \
+    } while (!(condition))
+
+/* One fetch and what came of it. */
+struct ask {
+    struct plain_request req; /* first */
+    uint64_t out;
+    int rc, status, n_calls;
+    bool in_call; /* the starting function has not returned */
+};
+
+static struct ask asks[4096];
+
+static void answered(struct plain_request *req, int status)
+{
+    struct ask *ask = (struct ask *)(void *)req;
+
+    CHECK(!ask->in_call);
+    ask->n_calls++;
+    ask->status = status;
+}
+
+static int ask_with(struct ask *ask, uint64_t key, uint64_t timeout_ms,
+                    plain_fetch_cb cb)
+{
+    struct cache_fetch_options options = { .timeout_ms = timeout_ms };
+
+    memset(ask, 0, sizeof *ask);
+    ask->out = 77;
+    ask->in_call = true;
+    ask->rc = plain_fetch_with(&half, &ask->req, key, &ask->out, &options, cb);
+    ask->in_call = false;
+    return ask->rc;
+}
+
+static int ask(struct ask *a, uint64_t key)
+{
+    return ask_with(a, key, 0, answered);
+}
+
+static void stored(uint64_t key, uint64_t value)
+{
+    store.rows[key].present = true;
+    store.rows[key].value = value;
+}
+
+/* --- fetch ----------------------------------------------------------------------- */
+
+static void hit_is_a_result(void)
+{
+    set_up(10);
+    stored(5, 50);
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(asks[0].out, 77); /* untouched until the callback */
+    run();
+    CHECK_EQ(asks[0].n_calls, 1);
+    CHECK_EQ(asks[0].status, 0);
+    CHECK_EQ(asks[0].out, 50);
+    CHECK_EQ(ask(&asks[1], 5), 1);
+    CHECK_EQ(asks[1].out, 50);
+    run();
+    CHECK_EQ(asks[1].n_calls, 0);
+    CHECK_EQ(store.n_loads, 1);
+    tear_down();
+}
+
+static void absent_key(void)
+{
+    set_up(10);
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    run();
+    CHECK_EQ(asks[0].status, CACHE_EKEY);
+    CHECK_EQ(asks[0].out, 77);
+    CHECK_EQ(plain_len(&cache), 0);
+    CHECK_EQ(half.base.stats.n_absent, 1);
+    tear_down();
+}
+
+static void one_load_per_key(void)
+{
+    int i;
+
+    set_up(10);
+    stored(5, 50);
+    for (i = 0; i < 1000; i++)
+        CHECK_EQ(ask(&asks[i], 5), 0);
+    turn(1);
+    for (i = 1000; i < 1100; i++) /* the load may be on its way already */
+        CHECK(ask(&asks[i], 5) >= 0);
+    run();
+    CHECK_EQ(store.n_loads, 1);
+    for (i = 0; i < 1000; i++) {
+        CHECK_EQ(asks[i].n_calls, 1);
+        CHECK_EQ(asks[i].out, 50);
+    }
+    CHECK(half.base.stats.n_joined >= 999);
+    tear_down();
+}
+
+static void joins_a_load_at_the_store(void)
+{
+    set_up(10);
+    stored(5, 50);
+    store.hold = true;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    turn(2);
+    CHECK_EQ(store.n_held, 1);
+    CHECK_EQ(ask(&asks[1], 5), 0);
+    turn(2);
+    fake_release(&store);
+    run();
+    CHECK_EQ(store.n_loads, 1);
+    CHECK_EQ(asks[0].out + asks[1].out, 100);
+    tear_down();
+}
+
+static void one_batch_per_turn(void)
+{
+    uint64_t i;
+
+    prepare(100);
+    config.max_loads = 100;
+    config.max_batch = 40;
+    config.max_load_batches = 2;
+    begin();
+    store.hold = true;
+    for (i = 0; i < 30; i++) {
+        stored(i, i);
+        CHECK_EQ(ask(&asks[i], i), 0);
+    }
+    turn(1);
+    CHECK_EQ(store.n_batches, 1);
+    CHECK_EQ(store.largest, 30);
+    for (i = 30; i < 100; i++)
+        CHECK_EQ(ask(&asks[i], i), 0);
+    CHECK_EQ(ask(&asks[100], 100), UV_ENOBUFS);
+    turn(3);
+    CHECK_EQ(store.n_batches, 2); /* max_load_batches */
+    CHECK_EQ(store.largest, 40);
+    store.hold = false;
+    fake_release(&store);
+    run();
+    CHECK_EQ(store.n_batches, 3);
+    for (i = 0; i < 100; i++)
+        CHECK_EQ(asks[i].n_calls, 1);
+    CHECK_EQ(asks[100].n_calls, 0);
+    tear_down();
+}
+
+static void errors_pass_unchanged(void)
+{
+    set_up(10);
+    stored(5, 50);
+    store.fail = CACHE_EIO;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    run();
+    CHECK_EQ(asks[0].status, CACHE_EIO);
+    store.fail = 0;
+    store.refuse = CACHE_ECLOSED;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    run();
+    CHECK_EQ(asks[0].status, CACHE_ECLOSED);
+    CHECK_EQ(plain_len(&cache), 0);
+    store.refuse = 0;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    run();
+    CHECK_EQ(asks[0].out, 50);
+    tear_down();
+}
+
+/* --- cancel and deadline ------------------------------------------------------------ */
+
+static void cancel_detaches_one(void)
+{
+    set_up(10);
+    stored(5, 50);
+    store.hold = true;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(ask(&asks[1], 5), 0);
+    turn(1);
+    CHECK_EQ(plain_fetch_cancel(&asks[0].req), 0);
+    CHECK_EQ(asks[0].n_calls, 0); /* later */
+    CHECK_EQ(plain_fetch_cancel(&asks[0].req), UV_EBUSY);
+    turn(1);
+    CHECK_EQ(asks[0].n_calls, 1);
+    CHECK_EQ(asks[0].status, UV_ECANCELED);
+    CHECK_EQ(asks[0].out, 77);
+    CHECK_EQ(plain_fetch_cancel(&asks[0].req), UV_EBUSY);
+    fake_release(&store);
+    run();
+    CHECK_EQ(asks[1].out, 50);
+    CHECK_EQ(asks[0].n_calls, 1);
+    CHECK_EQ(plain_fetch_cancel(&asks[1].req), UV_EBUSY);
+    tear_down();
+}
+
+static void cancelled_load_fills_the_cache(void)
+{
+    set_up(10);
+    stored(5, 50);
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(plain_fetch_cancel(&asks[0].req), 0);
+    run();
+    CHECK_EQ(asks[0].status, UV_ECANCELED);
+    CHECK_EQ(*plain_peek(&cache, 5), 50);
+    memset(&asks[1], 0, sizeof asks[1]);
+    CHECK_EQ(plain_fetch_cancel(&asks[1].req), UV_EBUSY); /* never fetched */
+    tear_down();
+}
+
+static void cancels_the_next(struct plain_request *req, int status)
+{
+    answered(req, status);
+    CHECK_EQ(plain_fetch_cancel(&asks[1].req), 0);
+}
+
+static void cancel_inside_a_callback(void)
+{
+    set_up(10);
+    stored(5, 50);
+    CHECK_EQ(ask_with(&asks[0], 5, 0, cancels_the_next), 0);
+    CHECK_EQ(ask(&asks[1], 5), 0);
+    CHECK_EQ(ask(&asks[2], 5), 0);
+    run();
+    CHECK_EQ(asks[0].status, 0);
+    CHECK_EQ(asks[1].status, UV_ECANCELED);
+    CHECK_EQ(asks[1].n_calls, 1);
+    CHECK_EQ(asks[2].status, 0);
+    tear_down();
+}
+
+static void every_waiter_has_its_deadline(void)
+{
+    set_up(10);
+    stored(5, 50);
+    store.hold = true;
+    CHECK_EQ(ask_with(&asks[0], 5, 10, answered), 0);
+    CHECK_EQ(ask_with(&asks[1], 5, 0, answered), 0);
+    CHECK_EQ(ask_with(&asks[2], 5, UINT64_MAX, answered), 0);
+    UNTIL(asks[0].n_calls != 0);
+    CHECK_EQ(asks[0].status, UV_ETIMEDOUT);
+    CHECK_EQ(asks[0].out, 77);
+    CHECK_EQ(asks[1].n_calls, 0);
+    fake_release(&store);
+    run();
+    CHECK_EQ(asks[1].out, 50);
+    CHECK_EQ(asks[2].out, 50);
+    CHECK_EQ(half.base.stats.n_timeouts, 1);
+    tear_down();
+}
+
+static uint64_t last_deadline;
+
+static void in_order(struct plain_request *req, int status)
+{
+    answered(req, status);
+    if (status == UV_ETIMEDOUT) {
+        uint64_t due = (uint64_t)(uintptr_t)req->data;
+
+        CHECK(due >= last_deadline);
+        CHECK(uv_now(&loop) >= due);
+        last_deadline = due;
+    }
+}
+
+/* The heap: random deadlines, some cancelled, fire in their order. */
+static void deadlines_fire_in_order(void)
+{
+    uint64_t random = test_seed;
+    int i, n = 500;
+
+    set_up(10);
+    last_deadline = 0;
+    store.hold = true;
+    for (i = 0; i < n; i++) {
+        uint64_t timeout_ms = 1 + test_random(&random) % 40;
+
+        CHECK_EQ(ask_with(&asks[i], (uint64_t)i % 7, timeout_ms, in_order), 0);
+        asks[i].req.data = (void *)(uintptr_t)(uv_now(&loop) + timeout_ms);
+        if (i % 3 == 0)
+            CHECK_EQ(plain_fetch_cancel(
+                         &asks[test_random(&random) % (uint64_t)(i + 1)].req) &
+                         ~UV_EBUSY,
+                     0);
+    }
+    UNTIL(half.base.deadlines == NULL);
+    for (i = 0; i < n; i++)
+        CHECK_EQ(asks[i].n_calls, 1);
+    fake_release(&store);
+    tear_down();
+}
+
+static void default_timeout(void)
+{
+    prepare(10);
+    config.timeout_ms = 5;
+    begin();
+    store.hold = true;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    UNTIL(asks[0].n_calls != 0);
+    CHECK_EQ(asks[0].status, UV_ETIMEDOUT);
+    turn(1);
+    fake_release(&store);
+    tear_down();
+}
+
+/* --- put, remove, flush --------------------------------------------------------------- */
+
+static int n_flushed, flush_status;
+
+static void flushed(struct cache_flush *flush, int status)
+{
+    (void)flush;
+    n_flushed++;
+    flush_status = status;
+}
+
+static void put_is_seen_at_once_and_stored_later(void)
+{
+    set_up(10);
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(plain_async_put(&half, 1, 11), 0);
+    CHECK_EQ(ask(&asks[0], 1), 1);
+    CHECK_EQ(asks[0].out, 11);
+    CHECK(!store.rows[1].present);
+    run(); /* the loop lives until it is stored */
+    CHECK_EQ(store.rows[1].value, 11);
+    CHECK_EQ(store.n_writes, 1);
+    tear_down();
+}
+
+static void a_write_under_way_is_read(void)
+{
+    set_up(1);
+    store.hold = true;
+    stored(2, 20);
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(plain_async_put(&half, 2, 21), 0); /* evicts 1 */
+    CHECK(!plain_contains(&cache, 1));
+    CHECK_EQ(ask(&asks[0], 1), 1);
+    CHECK_EQ(asks[0].out, 10);
+    CHECK_EQ(half.base.stats.n_dirty_hits, 1);
+    CHECK(plain_contains(&cache, 1));
+    CHECK_EQ(plain_async_remove(&half, 1), 0);
+    CHECK_EQ(ask(&asks[0], 1), CACHE_EKEY); /* known: no callback */
+    UNTIL(store.n_held != 0);
+    CHECK_EQ(ask(&asks[1], 2), 1); /* also while it is at the store */
+    CHECK_EQ(asks[1].out, 21);
+    store.hold = false;
+    fake_release(&store);
+    run();
+    CHECK(!store.rows[1].present);
+    CHECK_EQ(ask(&asks[0], 1), 0);
+    run();
+    CHECK_EQ(asks[0].status, CACHE_EKEY);
+    tear_down();
+}
+
+/* A load that a write overtakes is delivered, not stored, and not joined. */
+static void write_kills_the_load(void)
+{
+    set_up(1);
+    stored(5, 50);
+    store.hold = true;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    turn(1);
+    CHECK_EQ(plain_async_put(&half, 5, 51), 0);
+    UNTIL(store.n_held >= 2);
+    fake_execute(&store, store.held[1]); /* the write overtakes the load .. */
+    stored(5, 50);                       /* .. which has read before */
+    turn(1);
+    CHECK_EQ(plain_put(&cache, 6, 60), 0); /* evicts 5 */
+    stored(5, 51);
+    CHECK_EQ(ask(&asks[1], 5), 0); /* a load of its own */
+    turn(1);
+    CHECK_EQ(store.n_held, 3);
+    stored(5, 50);
+    fake_execute(&store, store.held[0]);
+    stored(5, 51);
+    turn(1);
+    CHECK_EQ(asks[0].out, 50);
+    CHECK(!plain_contains(&cache, 5));
+    fake_execute(&store, store.held[2]);
+    store.n_held = 0;
+    store.hold = false;
+    run();
+    CHECK_EQ(asks[1].out, 51);
+    CHECK_EQ(*plain_peek(&cache, 5), 51);
+    CHECK_EQ(half.base.stats.n_killed, 1);
+    tear_down();
+}
+
+static void remove_kills_the_load(void)
+{
+    set_up(10);
+    stored(5, 50);
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(plain_async_remove(&half, 5), 0);
+    run();
+    CHECK_EQ(asks[0].n_calls, 1);
+    CHECK(!plain_contains(&cache, 5));
+    CHECK(!store.rows[5].present);
+    tear_down();
+}
+
+static void flush_is_a_barrier(void)
+{
+    static struct cache_flush one, two;
+
+    prepare(10);
+    config.write_behind.interval_ms = 1000000; /* only flush sends */
+    begin();
+    n_flushed = 0;
+    store.hold = true;
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(plain_async_put(&half, 2, 20), 0);
+    turn(2);
+    CHECK_EQ(store.n_batches, 0);
+    CHECK_EQ(cache_async_flush(&half.base, &one, flushed), 0);
+    turn(2);
+    CHECK_EQ(n_flushed, 0);
+    CHECK_EQ(store.n_writes, 2);
+    CHECK_EQ(plain_async_put(&half, 3, 30), 0); /* behind the barrier */
+    fake_release(&store);
+    turn(2);
+    CHECK_EQ(n_flushed, 1);
+    CHECK_EQ(flush_status, 0);
+    CHECK(!store.rows[3].present);
+    store.hold = false;
+    CHECK_EQ(cache_async_flush(&half.base, &one, flushed), 0);
+    CHECK_EQ(cache_async_flush(&half.base, &two, flushed), 0);
+    run();
+    CHECK_EQ(n_flushed, 3);
+    CHECK_EQ(store.rows[3].value, 30);
+    CHECK_EQ(cache_async_flush(&half.base, &one, flushed), 0); /* clean */
+    CHECK_EQ(n_flushed, 3); /* never inside the call */
+    run();
+    CHECK_EQ(n_flushed, 4);
+    CHECK_EQ(cache_async_flush(&half.base, NULL, flushed), CACHE_EINVAL);
+    CHECK_EQ(cache_async_flush(&half.base, &one, NULL), CACHE_EINVAL);
+    tear_down();
+}
+
+static void flush_hears_of_dead_letters(void)
+{
+    static struct cache_flush flush;
+
+    prepare(10);
+    config.write_behind.max_attempts = 3;
+    begin();
+    n_flushed = 0;
+    store.fail = CACHE_EACCESS;
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(cache_async_flush(&half.base, &flush, flushed), 0);
+    run();
+    CHECK_EQ(n_flushed, 1);
+    CHECK_EQ(flush_status, CACHE_EDEADLETTER);
+    CHECK_EQ(n_dead, 1);
+    CHECK_EQ(store.n_writes, 3);
+    tear_down();
+    CHECK_EQ(n_lost, 0); /* it was dead-lettered, not lost at close */
+}
+
+static void full_buffer_refuses(void)
+{
+    prepare(10);
+    config.write_behind.max_dirty = 2;
+    begin();
+    stored(3, 30);
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(plain_async_put(&half, 2, 20), 0);
+    CHECK_EQ(plain_async_put(&half, 3, 31), CACHE_EFULL);
+    CHECK(!plain_contains(&cache, 3)); /* neither cache nor store has it */
+    CHECK_EQ(plain_async_put(&half, 1, 11), 0); /* dirty already */
+    CHECK_EQ(plain_async_remove(&half, 3), CACHE_EFULL);
+    run();
+    CHECK_EQ(store.rows[3].value, 30);
+    CHECK_EQ(plain_async_put(&half, 3, 31), 0);
+    run();
+    CHECK_EQ(store.rows[3].value, 31);
+    tear_down();
+}
+
+static void failing_store_is_retried(void)
+{
+    set_up(10);
+    store.fail = CACHE_ELOCKED;
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    UNTIL(store.n_writes >= 3);
+    CHECK(!store.rows[1].present);
+    CHECK_EQ(cache_wb_n_dirty(&half.base.writes), 1);
+    store.fail = 0;
+    run();
+    CHECK_EQ(store.rows[1].value, 10);
+    CHECK_EQ(n_dead, 0);
+    tear_down();
+}
+
+/* --- expiry --------------------------------------------------------------------------- */
+
+static uint64_t cache_ms;
+
+static uint64_t cache_now(void *user)
+{
+    (void)user;
+    return cache_ms;
+}
+
+static int mortal_status;
+
+static void mortal_answered(struct mortal_request *req, int status)
+{
+    (void)req;
+    mortal_status = status;
+}
+
+static void expiry_goes_to_the_store_and_back(void)
+{
+    struct cache_config c = { .capacity = 10, .ttl_ms = 5000, .tick_ms = 1,
+                              .now = cache_now };
+    static struct mortal_async m;
+    static struct mortal_request req;
+    struct mortal mortals;
+    uint64_t out = 0;
+
+    fake_init(&store);
+    set_up_config();
+    CHECK_EQ(uv_loop_init(&loop), 0);
+    CHECK_EQ(mortal_init(&mortals, &c), 0);
+    CHECK_EQ(mortal_async_init(&m, &loop, &mortals, &config), 0);
+    CHECK_EQ(mortal_async_put(&m, 1, 10), 0);
+    CHECK_EQ(mortal_async_put_ttl(&m, 2, 20, 100), 0);
+    CHECK_EQ(mortal_async_put_ttl(&m, 3, 30, CACHE_NEVER), 0);
+    CHECK_EQ(mortal_async_put_ttl(&m, 4, 40, 0), CACHE_ETTL);
+    CHECK(!mortal_contains(&mortals, 4));
+    run();
+    CHECK_EQ(store.rows[1].expires_ms, wall_ms + 5000);
+    CHECK_EQ(store.rows[2].expires_ms, wall_ms + 100);
+    CHECK_EQ(store.rows[3].expires_ms, 0);
+    CHECK(!store.rows[4].present);
+
+    CHECK_EQ(mortal_clear(&mortals), 0);
+    wall_ms += 60;
+    CHECK_EQ(mortal_fetch(&m, &req, 2, &out, mortal_answered), 0);
+    run();
+    CHECK_EQ(out, 20);
+    CHECK(mortal_contains(&mortals, 2));
+    cache_ms += 40; /* what was left of 100 ms */
+    wall_ms += 40;
+    CHECK(!mortal_contains(&mortals, 2));
+    CHECK_EQ(mortal_fetch(&m, &req, 2, &out, mortal_answered), 0);
+    run();
+    CHECK_EQ(mortal_status, CACHE_EKEY);
+
+    CHECK_EQ(cache_async_close(&m.base, on_close), 0);
+    run();
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    mortal_destroy(&mortals);
+}
+
+static void a_cache_without_expiry_keeps_no_mortal_value(void)
+{
+    set_up(10);
+    stored(5, 50);
+    store.rows[5].expires_ms = wall_ms + 100;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    run();
+    CHECK_EQ(asks[0].out, 50);
+    CHECK(!plain_contains(&cache, 5));
+    CHECK_EQ(plain_async_put_ttl(&half, 1, 10, 1000), CACHE_EINVAL);
+    tear_down();
+}
+
+/* --- close ------------------------------------------------------------------------------ */
+
+static void close_cancels_drains_and_is_final(void)
+{
+    static struct cache_flush flush;
+    uint64_t i;
+
+    set_up(100);
+    n_flushed = 0;
+    store.hold = true;
+    CHECK_EQ(ask(&asks[0], 1), 0); /* will be at the store */
+    turn(1);
+    CHECK_EQ(ask(&asks[1], 2), 0); /* will never be sent */
+    for (i = 10; i < 50; i++)
+        CHECK_EQ(plain_async_put(&half, i, i), 0);
+    CHECK_EQ(cache_async_flush(&half.base, &flush, flushed), 0);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    CHECK_EQ(cache_async_close(&half.base, on_close), UV_EALREADY);
+    CHECK_EQ(asks[0].n_calls + asks[1].n_calls, 0); /* not inside close */
+    CHECK_EQ(ask(&asks[2], 1), UV_ECANCELED);
+    CHECK_EQ(plain_async_put(&half, 1, 1), UV_ECANCELED);
+    CHECK_EQ(plain_async_remove(&half, 1), UV_ECANCELED);
+    CHECK_EQ(cache_async_flush(&half.base, &flush, flushed), UV_ECANCELED);
+    turn(3);
+    CHECK_EQ(asks[0].status, UV_ECANCELED);
+    CHECK_EQ(asks[1].status, UV_ECANCELED);
+    CHECK_EQ(n_closed, 0); /* the store has batches of ours */
+    store.hold = false;
+    fake_release(&store);
+    run();
+    CHECK_EQ(n_closed, 1);
+    CHECK_EQ(n_lost, 0);
+    CHECK_EQ(n_flushed, 1);
+    CHECK_EQ(flush_status, 0);
+    CHECK_EQ(store.n_loads, 1);
+    for (i = 10; i < 50; i++)
+        CHECK_EQ(store.rows[i].value, i);
+    CHECK_EQ(cache_async_close(&half.base, on_close), UV_EALREADY);
+    CHECK_EQ(asks[0].n_calls + asks[1].n_calls, 2);
+    CHECK_EQ(cache_async_write_stats(&half.base).n_stored, 40);
+    tear_down();
+}
+
+static void close_gives_up_and_says_so(void)
+{
+    static struct cache_flush flush;
+
+    prepare(10);
+    config.close_timeout_ms = 20;
+    begin();
+    n_flushed = 0;
+    store.fail = CACHE_EIO; /* for ever */
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(plain_async_put(&half, 2, 20), 0);
+    CHECK_EQ(cache_async_flush(&half.base, &flush, flushed), 0);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    run();
+    CHECK_EQ(n_closed, 1);
+    CHECK_EQ(n_lost, 2);
+    CHECK_EQ(n_dead, 2);
+    CHECK_EQ(n_flushed, 1);
+    CHECK_EQ(flush_status, CACHE_EDEADLETTER);
+    CHECK(store.n_writes > 2); /* it has tried */
+    tear_down();
+}
+
+static void closes_everything(struct plain_request *req, int status)
+{
+    answered(req, status);
+    (void)plain_async_put(&half, 9, 90);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+}
+
+static void close_inside_a_callback(void)
+{
+    set_up(10);
+    stored(5, 50);
+    CHECK_EQ(ask_with(&asks[0], 5, 0, closes_everything), 0);
+    CHECK_EQ(ask(&asks[1], 5), 0);
+    CHECK_EQ(ask(&asks[2], 6), 0);
+    run();
+    CHECK_EQ(asks[1].n_calls, 1);
+    CHECK_EQ(asks[2].n_calls, 1);
+    CHECK_EQ(store.rows[9].value, 90);
+    tear_down();
+}
+
+/* Cancels a request while close is telling the others. */
+static void cancel_while_closing(void)
+{
+    set_up(10);
+    store.hold = true;
+    CHECK_EQ(ask_with(&asks[0], 5, 0, cancels_the_next), 0);
+    CHECK_EQ(ask(&asks[1], 6), 0);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    run();
+    CHECK_EQ(asks[0].n_calls, 1);
+    CHECK_EQ(asks[1].n_calls, 1);
+    CHECK_EQ(asks[1].status, UV_ECANCELED);
+    tear_down();
+}
+
+static void close_without_a_callback(void)
+{
+    set_up(10);
+    CHECK_EQ(cache_async_close(&half.base, NULL), 0);
+    run();
+    n_closed = 1;
+    tear_down();
+}
+
+static int n_rounds;
+
+static void asks_again(struct plain_request *req, int status)
+{
+    struct ask *a = (struct ask *)(void *)req;
+
+    CHECK_EQ(status, 0);
+    CHECK_EQ(a->out, (uint64_t)n_rounds * 3);
+    if (++n_rounds < 100)
+        CHECK_EQ(plain_fetch(&half, req, (uint64_t)n_rounds, &a->out,
+                             asks_again), 0);
+}
+
+static void request_is_used_again_in_its_callback(void)
+{
+    uint64_t i;
+
+    set_up(10);
+    n_rounds = 0;
+    for (i = 0; i < 100; i++)
+        stored(i, i * 3);
+    CHECK_EQ(plain_fetch(&half, &asks[0].req, 0, &asks[0].out, asks_again), 0);
+    run();
+    CHECK_EQ(n_rounds, 100);
+    tear_down();
+}
+
+/* --- init ------------------------------------------------------------------------------- */
+
+static void wrong_configs(void)
+{
+    struct cache_codec other = cache_raw_object(4);
+    struct plain empty;
+
+    prepare(10);
+    memset(&empty, 0, sizeof empty);
+    CHECK_EQ(plain_async_init(NULL, &loop, &cache, &config), CACHE_EINVAL);
+    CHECK_EQ(plain_async_init(&half, NULL, &cache, &config), CACHE_EINVAL);
+    CHECK_EQ(plain_async_init(&half, &loop, NULL, &config), CACHE_EINVAL);
+    CHECK_EQ(plain_async_init(&half, &loop, &empty, &config), CACHE_EINVAL);
+    CHECK_EQ(plain_async_init(&half, &loop, &cache, NULL), CACHE_EINVAL);
+#define WRONG(member, value, error)                                            \
+    set_up_config();                                                           \
+    config.member = value;                                                     \
+    CHECK_EQ(plain_async_init(&half, &loop, &cache, &config), error)
+    WRONG(store, NULL, CACHE_ENOSTORE);
+    WRONG(key_codec, NULL, CACHE_ENOCODEC);
+    WRONG(value_codec, NULL, CACHE_ENOCODEC);
+    WRONG(key_codec, &other, CACHE_ENOCODEC);
+    WRONG(value_codec, &other, CACHE_ENOCODEC);
+    WRONG(alloc, (void *(*)(size_t, void *))abort, CACHE_EALLOCATOR);
+    WRONG(max_loads, UINT32_MAX, CACHE_ELIMIT);
+    WRONG(max_batch, 5000, CACHE_ELIMIT);
+    WRONG(max_load_batches, UINT32_MAX, CACHE_ELIMIT);
+    WRONG(write_behind.max_dirty, UINT32_MAX, CACHE_ELIMIT);
+    WRONG(write_behind.retry_base_ms, 100, CACHE_ERETRY);
+    set_up_config();
+    store.store.capabilities |= CACHE_STORE_BLOCKS;
+    CHECK_EQ(plain_async_init(&half, &loop, &cache, &config), CACHE_ENOSTORE);
+    CHECK_EQ(uv_loop_close(&loop), 0); /* nothing is open */
+    plain_destroy(&cache);
+}
+
+static int allocations_left, allocations_live;
+
+static void *scarce(size_t bytes, void *user)
+{
+    void *memory = NULL;
+
+    (void)user;
+    if (allocations_left-- > 0 && (memory = malloc(bytes)) != NULL)
+        allocations_live++;
+    return memory;
+}
+
+static void give_back(void *memory, void *user)
+{
+    (void)user;
+    free(memory);
+    allocations_live--;
+}
+
+static void every_failed_allocation(void)
+{
+    int k, rc = CACHE_ENOMEM;
+
+    for (k = 0; rc != 0; k++) {
+        prepare(10);
+        config.alloc = scarce;
+        config.free = give_back;
+        allocations_left = k;
+        rc = plain_async_init(&half, &loop, &cache, &config);
+        if (rc != 0) {
+            CHECK_EQ(rc, CACHE_ENOMEM);
+            CHECK_EQ(allocations_live, 0);
+            CHECK_EQ(uv_loop_close(&loop), 0);
+            plain_destroy(&cache);
+        }
+    }
+    CHECK(k > 1);
+    allocations_left = 0; /* none is made after init */
+    stored(5, 50);
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(plain_async_put(&half, 6, 60), 0);
+    run();
+    CHECK_EQ(asks[0].out, 50);
+    tear_down();
+    CHECK_EQ(allocations_live, 0);
+}
+
+/* Two caches on one loop, and one on a loop of its own. */
+static void several_at_once(void)
+{
+    struct cache_config c = { .capacity = 10 };
+    static struct plain_async second, third;
+    static struct fake_store stores[2];
+    struct plain caches[2];
+    uv_loop_t other;
+    static struct ask cancelled;
+
+    set_up(10);
+    CHECK_EQ(uv_loop_init(&other), 0);
+    fake_init(&stores[0]);
+    fake_init(&stores[1]);
+    CHECK_EQ(plain_init(&caches[0], &c), 0);
+    CHECK_EQ(plain_init(&caches[1], &c), 0);
+    config.store = &stores[0].store;
+    CHECK_EQ(plain_async_init(&second, &loop, &caches[0], &config), 0);
+    config.store = &stores[1].store;
+    CHECK_EQ(plain_async_init(&third, &other, &caches[1], &config), 0);
+    stored(5, 50);
+    CHECK_EQ(plain_async_put(&second, 5, 51), 0);
+    CHECK_EQ(plain_async_put(&third, 5, 52), 0);
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(plain_fetch(&second, &cancelled.req, 6, &cancelled.out,
+                         answered), 0);
+    CHECK_EQ(plain_fetch_cancel(&cancelled.req), 0);
+    CHECK_EQ(cache_async_close(&third.base, NULL), 0);
+    (void)uv_run(&other, UV_RUN_DEFAULT);
+    CHECK_EQ(stores[1].rows[5].value, 52);
+    CHECK_EQ(uv_loop_close(&other), 0);
+    run();
+    CHECK_EQ(asks[0].out, 50);
+    CHECK_EQ(stores[0].rows[5].value, 51);
+    CHECK_EQ(cache_async_close(&second.base, NULL), 0);
+    tear_down();
+    plain_destroy(&caches[0]);
+    plain_destroy(&caches[1]);
+}
+
+/* --- everything at random, with a store on a thread, and with SQLite -------------------- */
+
+#define RANDOM_KEYS 200
+#define RANDOM_ASKS 256
+
+/* The value of a key is key << 32 | how often it was written. */
+static uint32_t written[RANDOM_KEYS];
+static bool removed_now[RANDOM_KEYS];
+static struct random_ask {
+    struct plain_request req; /* first */
+    uint64_t key, out, n_started, n_calls;
+    uint32_t at_least; /* count of writes when it was asked */
+    bool pending, was_removed;
+} random_asks[RANDOM_ASKS];
+
+static void check_value(const struct random_ask *a, int status)
+{
+    uint32_t count = (uint32_t)a->out;
+
+    if (status == 0) {
+        CHECK_EQ(a->out >> 32, a->key);
+        CHECK(count <= written[a->key]);
+        /* Never older than what had been written when it was asked. */
+        CHECK(count >= a->at_least);
+    } else if (status == CACHE_EKEY) {
+        /* Absent is right only if a remove, or nothing, came last. */
+        CHECK(a->was_removed || a->at_least == 0 || removed_now[a->key] ||
+              written[a->key] != a->at_least);
+    } else {
+        CHECK(status == UV_ECANCELED || status == UV_ETIMEDOUT);
+    }
+}
+
+static void random_answered(struct plain_request *req, int status)
+{
+    struct random_ask *a = (struct random_ask *)(void *)req;
+
+    CHECK(a->pending);
+    a->pending = false;
+    a->n_calls++;
+    check_value(a, status);
+}
+
+static void random_fetch(struct random_ask *a, uint64_t key, uint64_t *random)
+{
+    struct cache_fetch_options options = { 0 };
+    int rc;
+
+    if (a->pending)
+        return;
+    if (test_random(random) % 4 == 0)
+        options.timeout_ms = 1 + test_random(random) % 3;
+    a->key = key;
+    a->at_least = written[key];
+    a->was_removed = removed_now[key];
+    a->pending = true;
+    a->n_started++;
+    rc = plain_fetch_with(&half, &a->req, key, &a->out, &options,
+                          random_answered);
+    if (rc == 0)
+        return;
+    a->pending = false;
+    a->n_calls++;
+    if (rc != UV_ENOBUFS)
+        check_value(a, rc == 1 ? 0 : rc);
+}
+
+static void random_operations(uint64_t seed, int n_operations)
+{
+    uint64_t random = seed;
+    int i;
+
+    memset(written, 0, sizeof written);
+    memset(removed_now, 0, sizeof removed_now);
+    memset(random_asks, 0, sizeof random_asks);
+    for (i = 0; i < n_operations; i++) {
+        uint64_t key = test_random(&random) % RANDOM_KEYS;
+        struct random_ask *a = &random_asks[test_random(&random) % RANDOM_ASKS];
+
+        switch (test_random(&random) % 16) {
+        case 0: case 1: case 2:
+            if (plain_async_put(&half, key,
+                                key << 32 | (written[key] + 1u)) == 0) {
+                written[key]++;
+                removed_now[key] = false;
+            }
+            break;
+        case 3:
+            if (plain_async_remove(&half, key) == 0) {
+                written[key]++; /* a remove has a number of its own */
+                removed_now[key] = true;
+            }
+            break;
+        case 4:
+            if (a->pending)
+                CHECK_EQ(plain_fetch_cancel(&a->req) & ~UV_EBUSY, 0);
+            break;
+        case 5: turn(1); break;
+        default: random_fetch(a, key, &random); break;
+        }
+        CHECK_SOUND(cache_wb_check(&half.base.writes));
+        if (i % 64 == 0)
+            CHECK_SOUND(plain_check(&cache));
+    }
+}
+
+static void check_every_ask(void)
+{
+    int i;
+
+    for (i = 0; i < RANDOM_ASKS; i++) {
+        CHECK(!random_asks[i].pending);
+        CHECK_EQ(random_asks[i].n_calls, random_asks[i].n_started);
+    }
+}
+
+static int scale(void)
+{
+    const char *text = getenv("TEST_SCALE");
+
+    return text ? atoi(text) : 1;
+}
+
+static void random_with_a_thread(void)
+{
+    int round;
+    uint64_t key;
+
+    for (round = 0; round < 5 * scale(); round++) {
+        prepare(30);
+        config.max_loads = 64;
+        config.max_batch = 8;
+        config.write_behind.max_dirty = 100;
+        config.write_behind.max_in_flight = 2;
+        config.write_behind.max_batch = 16;
+        begin();
+        fake_start(&store);
+        random_operations(test_seed + (uint64_t)round * 2, 3000);
+        CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+        run();
+        fake_stop(&store);
+        CHECK_EQ(n_lost, 0);
+        check_every_ask();
+        for (key = 0; key < RANDOM_KEYS; key++) {
+            CHECK_EQ(store.rows[key].present,
+                     written[key] != 0 && !removed_now[key]);
+            if (store.rows[key].present)
+                CHECK_EQ(store.rows[key].value, key << 32 | written[key]);
+        }
+        tear_down();
+    }
+}
+
+static void random_with_sqlite(void)
+{
+    const char *tmp = getenv("TMPDIR");
+    char directory[300], path[320], command[340];
+    struct cache_sqlite_config db_config = { .path = path };
+    static struct cache_sqlite db;
+    sqlite3_stmt *all = NULL;
+    sqlite3 *check = NULL;
+    uint64_t key, n_present = 0, n_rows = 0;
+
+    (void)snprintf(directory, sizeof directory, "%s/test-async-XXXXXX",
+                   tmp ? tmp : "/tmp");
+    CHECK(mkdtemp(directory) != NULL);
+    (void)snprintf(path, sizeof path, "%s/db", directory);
+    CHECK_EQ(cache_sqlite_open(&db, &db_config), 0);
+    prepare(30);
+    config.store = &db.store;
+    begin();
+    random_operations(test_seed, 20000);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    run();
+    CHECK_EQ(n_lost, 0);
+    check_every_ask();
+    tear_down();
+    db.store.close(&db.store);
+
+    CHECK_EQ(sqlite3_open(path, &check), SQLITE_OK);
+    CHECK_EQ(sqlite3_prepare_v2(check, "SELECT k, v FROM cache", -1, &all, NULL),
+             SQLITE_OK);
+    while (sqlite3_step(all) == SQLITE_ROW) {
+        key = fake__number(sqlite3_column_blob(all, 0));
+        CHECK_EQ(fake__number(sqlite3_column_blob(all, 1)),
+                 key << 32 | written[key]);
+        n_rows++;
+    }
+    for (key = 0; key < RANDOM_KEYS; key++)
+        n_present += written[key] != 0 && !removed_now[key];
+    CHECK_EQ(n_rows, n_present);
+    (void)sqlite3_finalize(all);
+    (void)sqlite3_close(check);
+    (void)snprintf(command, sizeof command, "rm -r '%s'", directory);
+    CHECK_EQ(system(command), 0);
+}
+
+static const struct test tests[] = {
+    TEST(hit_is_a_result),
+    TEST(absent_key),
+    TEST(one_load_per_key),
+    TEST(joins_a_load_at_the_store),
+    TEST(one_batch_per_turn),
+    TEST(errors_pass_unchanged),
+    TEST(cancel_detaches_one),
+    TEST(cancelled_load_fills_the_cache),
+    TEST(cancel_inside_a_callback),
+    TEST(every_waiter_has_its_deadline),
+    TEST(deadlines_fire_in_order),
+    TEST(default_timeout),
+    TEST(put_is_seen_at_once_and_stored_later),
+    TEST(a_write_under_way_is_read),
+    TEST(write_kills_the_load),
+    TEST(remove_kills_the_load),
+    TEST(flush_is_a_barrier),
+    TEST(flush_hears_of_dead_letters),
+    TEST(full_buffer_refuses),
+    TEST(failing_store_is_retried),
+    TEST(expiry_goes_to_the_store_and_back),
+    TEST(a_cache_without_expiry_keeps_no_mortal_value),
+    TEST(close_cancels_drains_and_is_final),
+    TEST(close_gives_up_and_says_so),
+    TEST(close_inside_a_callback),
+    TEST(cancel_while_closing),
+    TEST(close_without_a_callback),
+    TEST(request_is_used_again_in_its_callback),
+    TEST(wrong_configs),
+    TEST(every_failed_allocation),
+    TEST(several_at_once),
+    TEST(random_with_a_thread),
+    TEST(random_with_sqlite),
+};
+
+int main(int argc, char **argv)
+{
+    return TEST_MAIN(argc, argv, tests);
+}
