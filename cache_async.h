@@ -1004,9 +1004,11 @@ CACHE_COLD int cache__async_write(struct cache_async *a, const void *key,
     if (rc != 0)
         return rc;
     cache__flight_kill(a, item.key);
-    /* The write is accepted.  If the cache cannot take the new value it must
-     * not keep the old one. */
-    if (value == NULL || a->type->put(a->cache, key, value, ttl_ms) != 0)
+    /* The write is accepted.  Only a key that is not in the cache can be refused
+     * by it now, so it keeps no older value. */
+    if (value)
+        (void)a->type->put(a->cache, key, value, ttl_ms);
+    else
         a->type->remove(a->cache, key);
     cache__async_wake(a);
     return 0;
@@ -1174,6 +1176,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             return UV_ECANCELED;                                               \
         hit_ = name##_get(a->cache, key);                                      \
         if (hit_ == NULL) {                                                    \
+            CACHE_ASSERT(cb != NULL);                                          \
             req->cb = cb;                                                      \
             return cache__async_fetch(&a->base, &req->base, &key, out,         \
                                       options ? options->timeout_ms : 0);      \

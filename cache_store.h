@@ -336,6 +336,20 @@ CACHE_COLD void cache__wb_enqueue(struct cache_wb *w, uint32_t r,
     w->last_waiting = r;
 }
 
+/* For what a flush is waiting for: so it is always at the front. */
+CACHE_COLD void cache__wb_enqueue_first(struct cache_wb *w, uint32_t r,
+                                        uint64_t now_ms)
+{
+    w->records[r].state = CACHE_WB_WAITING;
+    w->records[r].due_ms = now_ms;
+    w->records[r].next = w->first_waiting;
+    if (w->n_waiting++ == 0) {
+        w->records[r].next = 0;
+        w->last_waiting = r;
+    }
+    w->first_waiting = r;
+}
+
 CACHE_COLD uint32_t cache__wb_dequeue(struct cache_wb *w)
 {
     uint32_t r = w->first_waiting;
@@ -415,8 +429,9 @@ CACHE_COLD int cache__wb_config(struct cache_wb_config *out,
     if (out->retry_cap_ms == 0)
         out->retry_cap_ms = CACHE_WB_DEFAULT_RETRY_CAP_MS;
 
-    if (out->max_key_bytes == 0 || out->max_key_bytes > UINT32_MAX ||
-        out->max_value_bytes == 0 || out->max_value_bytes > UINT32_MAX ||
+    /* INT32_MAX: where size_t has 32 bits, rounding up must not overflow. */
+    if (out->max_key_bytes == 0 || out->max_key_bytes > INT32_MAX ||
+        out->max_value_bytes == 0 || out->max_value_bytes > INT32_MAX ||
         out->max_dirty > CACHE_MAX_CAPACITY / 4 ||
         out->max_batch > out->max_dirty ||
         out->max_in_flight > CACHE_MAX_CAPACITY / 4 / out->max_batch)
@@ -520,9 +535,11 @@ CACHE_COLD int cache_wb_init(struct cache_wb *w,
         return CACHE_ENOMEM;
     memset(memory, 0, l.keys); /* all but the bytes of keys and values */
     memset(w, 0, sizeof *w);
+    if (full.seed == 0) /* the hash takes its seed from the config, too */
+        full.seed = cache__random_seed(w);
     w->config = full;
     w->n_records = n_records;
-    w->seed = full.seed ? full.seed : cache__random_seed(w);
+    w->seed = full.seed;
     cache__wb_set_up(w, (unsigned char *)memory, &l);
     return 0;
 }
@@ -562,7 +579,8 @@ CACHE_COLD int cache_wb_write(struct cache_wb *w,
 
     if (w->closed)
         return CACHE_ECLOSED;
-    if (write.op == CACHE_STORE_GET || write.key.len == 0)
+    if ((write.op != CACHE_STORE_PUT && write.op != CACHE_STORE_REMOVE) ||
+        write.key.len == 0)
         return CACHE_EINVAL;
     if (write.op == CACHE_STORE_REMOVE)
         write.value.len = 0;
@@ -612,12 +630,10 @@ cache_wb_find(const struct cache_wb *w, struct cache_bytes key)
     return r == 0 ? NULL : &w->records[r].item;
 }
 
-/* Whether a write waits that a flush was asked for. */
-CACHE_INLINE bool cache__wb_flushing(const struct cache_wb *w)
+/* Whether a flush was asked for this record. */
+CACHE_INLINE bool cache__wb_flushing(const struct cache_wb *w, uint32_t r)
 {
-    uint32_t oldest = w->ages[0].newer;
-
-    return oldest != 0 && w->records[oldest].first_version <= w->flush_to;
+    return w->records[r].first_version <= w->flush_to;
 }
 
 /*
@@ -631,13 +647,23 @@ CACHE_COLD uint64_t cache_wb_due_ms(const struct cache_wb *w)
     if (w->n_in_flight == w->config.max_in_flight)
         return UINT64_MAX;
     if (w->n_waiting > 0) {
-        if (w->n_waiting >= w->config.max_batch || cache__wb_flushing(w))
+        if (w->n_waiting >= w->config.max_batch ||
+            cache__wb_flushing(w, w->first_waiting))
             return 0;
         due_ms = w->records[w->first_waiting].due_ms;
     }
     if (w->n_retrying > 0 && w->records[w->heap[0]].due_ms < due_ms)
         due_ms = w->records[w->heap[0]].due_ms;
     return due_ms;
+}
+
+/* The most items that a batch with this record may have. */
+CACHE_INLINE uint32_t cache__wb_company(const struct cache_wb *w, uint32_t r)
+{
+    uint32_t attempts = w->records[r].attempts;
+    uint32_t n = attempts < 31 ? w->config.max_batch >> attempts : 0;
+
+    return n > 0 ? n : 1;
 }
 
 CACHE_COLD void cache__wb_add(struct cache_wb *w, struct cache_wb_batch *b,
@@ -657,20 +683,25 @@ CACHE_COLD struct cache_store_batch *cache_wb_next_batch(struct cache_wb *w,
                                                          uint64_t now_ms)
 {
     struct cache_wb_batch *b = w->batches;
-    uint32_t limit = w->config.max_batch, attempts;
+    uint32_t limit = w->config.max_batch, company;
+    uint64_t due_ms = cache_wb_due_ms(w);
 
-    if (cache_wb_due_ms(w) > now_ms)
+    if (due_ms > now_ms || due_ms == UINT64_MAX)
         return NULL;
     while (b->at_store)
         b++;
     b->batch.n_items = 0;
     if (w->n_retrying > 0 && w->records[w->heap[0]].due_ms <= now_ms) {
-        attempts = w->records[w->heap[0]].attempts;
-        limit = attempts < 31 ? limit >> attempts : 0;
-        do
+        /* Each limits its company: what failed often must not ride along with
+         * what failed once. */
+        do {
+            company = cache__wb_company(w, w->heap[0]);
+            if (b->batch.n_items >= company)
+                break;
+            limit = company < limit ? company : limit;
             cache__wb_add(w, b, cache__wb_heap_pop(w));
-        while (b->batch.n_items < limit && w->n_retrying > 0 &&
-               w->records[w->heap[0]].due_ms <= now_ms);
+        } while (b->batch.n_items < limit && w->n_retrying > 0 &&
+                 w->records[w->heap[0]].due_ms <= now_ms);
     } else {
         do
             cache__wb_add(w, b, cache__wb_dequeue(w));
@@ -704,6 +735,8 @@ CACHE_COLD void cache__wb_stored(struct cache_wb *w, uint32_t r,
     w->stats.n_stored++;
     if (successor == 0)
         cache__wb_unchain(w, r);
+    else if (cache__wb_flushing(w, successor))
+        cache__wb_enqueue_first(w, successor, now_ms);
     else
         cache__wb_enqueue(w, successor, now_ms);
     cache__wb_release(w, r);
@@ -716,12 +749,15 @@ CACHE_COLD void cache__wb_failed(struct cache_wb *w, uint32_t r, int status,
 
     w->stats.n_failed++;
     record->attempts++;
+    record->due_ms = now_ms + cache__wb_backoff(w, record->attempts);
     if (record->successor != 0) {
-        /* The newer write takes this one's place: it stands for both. */
+        /* The newer write takes this one's place: it stands for both, and as
+         * in cache_wb_write has not failed yet. */
         uint32_t successor = cache__wb_take_back(w, r);
 
         cache__wb_fill(w, r, &w->records[successor].item);
         cache__wb_release(w, successor);
+        record->attempts = 0;
         w->stats.n_coalesced++;
     } else if (w->closed || (w->config.max_attempts != 0 &&
                              record->attempts >= w->config.max_attempts)) {
@@ -729,7 +765,6 @@ CACHE_COLD void cache__wb_failed(struct cache_wb *w, uint32_t r, int status,
         cache__wb_bury(w, r, status);
         return;
     }
-    record->due_ms = now_ms + cache__wb_backoff(w, record->attempts);
     cache__wb_heap_push(w, r);
 }
 

@@ -1,26 +1,20 @@
 #!/bin/sh
 # codegen.sh - what the compilers make of cache.h, and what its macros hold.
 # Run from the root of the repository.  CC_LIST: compilers, CFLAGS: -O2.
-#
 # Fails if a get, or what it calls, has an indirect call or calls anything
 # (strlen and strcmp are allowed for a string key), so no callback, no memcpy
 # of constant size and no clock; if any probe calls memcpy, memmove, memcmp or
-# bcmp; or if a macro of a public header has more than 80 lines, or a loop
-# that is not the probe.  A get with expiry is only shown: config.now is such
-# a call by design.
-set -u
-CC_LIST=${CC_LIST:-gcc clang}
-CFLAGS=${CFLAGS:--O2}
+# bcmp; or if a macro of a public header has more than 80 lines, or a loop that
+# is not the probe.  A get with expiry is only shown: it calls config.now.
+set -u; CC_LIST=${CC_LIST:-gcc clang} CFLAGS=${CFLAGS:--O2}
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 failed=0
-
 # One line for each function: name bytes instructions called,called,...
 functions() {
     { nm -S "$1"; objdump -dr --no-show-raw-insn "$1"; } | awk '
     function hex(s,  i, v) {
-        for (i = v = 0; i++ < length(s);)
-            v = v * 16 + index("123456789abcdef", substr(s, i, 1))
+        for (i = v = 0; i++ < length(s);) v = v * 16 + index("123456789abcdef", substr(s, i, 1))
         return v
     }
     function flush() { if (name != "") print name, size[name], n, calls == "" ? "-" : substr(calls, 2) }
@@ -36,25 +30,22 @@ functions() {
     }
     END { flush() }'
 }
-
 judge() {
     awk -v cc="$1" '
     function bad(why) { printf "codegen: FAILED: %s: %s: %s\n", cc, probe, why; failed = 1 }
     function walk(f,  list, k, m, to) { # all that f can reach
-        if (f in seen) return
-        seen[f] = 1
+        if (seen[f]++) return
         m = split(calls[f], list, ",")
         for (k = 1; k <= m; k++) {
             to = list[k]
             if (to ~ /^(memcpy|memmove|memcmp|bcmp)/) bad("calls " to)
-            else if (probe ~ /_get/ && probe !~ /^probe_clock/) {
-                if (to ~ /clock_gettime|cache__(system_now|advance)/) bad("reads the clock: " to)
-                else if (to == "INDIRECT") bad("has an indirect call")
-                else if (to != "-" && !(to in calls) && !(probe ~ /^probe_str/ && to ~ /^str(len|cmp)$/))
-                    bad("calls " to)
-            }
-            if (to in calls) walk(to)
+            else if (probe !~ /_get/ || probe ~ /^probe_clock/ || to == "-") continue
+            else if (to ~ /clock_gettime|cache__(system_now|advance)/) bad("reads the clock: " to)
+            else if (to == "INDIRECT") bad("has an indirect call")
+            else if (!(to in calls) && !(probe ~ /^probe_str/ && to ~ /^str(len|cmp)$/)) bad("calls " to)
         }
+        for (k = 1; k <= m; k++)
+            if (list[k] in calls) walk(list[k])
     }
     { order[NR] = $1; calls[$1] = $4; bytes[$1] = $2; n[$1] = $3 }
     END {
@@ -66,7 +57,6 @@ judge() {
         exit failed
     }' "$2"
 }
-
 if [ "$(uname -m)" = x86_64 ]; then
     for cc in $CC_LIST; do
         command -v "$cc" >/dev/null || { echo "codegen: $cc is not installed: skipped"; continue; }
@@ -77,25 +67,23 @@ if [ "$(uname -m)" = x86_64 ]; then
 else
     echo "codegen: the disassembly is read on x86_64 only: skipped"
 fi
-
 for header in *.h stores/*.h codecs/*.h; do
     [ -f "$header" ] && cat "$header"
 done | awk '
+    function bad(why) { printf "codegen: FAILED: macro %s %s\n", name, why; failed = 1 }
     !inside && /^[ \t]*#[ \t]*define/ { inside = 1; lines = loops = 0; probe = 0
         name = $0; sub(/^[ \t]*#[ \t]*define[ \t]+/, "", name); sub(/[^A-Za-z0-9_].*/, "", name) }
     inside {
         lines++
-        text = $0; gsub(/"([^"\\]|\\.)*"|\/\*[^*]*\*\//, "", text)
+        text = $0; gsub(/"([^"\\]|\\.)*"|\/\*[^*]*\*\/|\} *while/, "", text) # its "do" counts
         if (text ~ /##__find\(const/) probe = 1
-        while (match(text, /(^|[^A-Za-z0-9_])(for|while|do)[ \t({\\]/)) {
-            loops++; text = substr(text, RSTART + RLENGTH) }
+        loops += gsub(/(^|[^A-Za-z0-9_])(for|while|do)[ \t({\\]/, "", text)
         if ($0 !~ /\\$/) {
             inside = 0
-            if (lines > longest) { longest = lines; longest_name = name }
-            if (lines > 80) { printf "codegen: FAILED: %s has %d lines\n", name, lines; failed = 1 }
-            if (loops > probe) { printf "codegen: FAILED: %s holds a loop\n", name; failed = 1 }
+            if (lines > longest) { longest = lines; where = name }
+            if (lines > 80) bad("has " lines " lines")
+            if (loops > probe) bad("holds a loop that is not the probe")
         } }
-    END { printf "longest macro: %s, %d lines\n", longest_name, longest; exit failed }' || failed=1
+    END { printf "longest macro: %s, %d lines\n", where, longest; exit failed }' || failed=1
 
-[ "$failed" = 0 ] && echo "codegen: ok"
-exit "$failed"
+[ "$failed" = 0 ] && echo "codegen: ok"; exit "$failed"

@@ -1,32 +1,24 @@
 /*
  * micro.c - what one operation costs: our caches against uthash.
  *
- * WHAT IT DOES
- *   Four caches for uint64_t -> uint64_t stand side by side in one process:
- *   ours with LRU, SIEVE and FIFO, and the LRU that a C programmer makes of
- *   uthash and utlist, one malloc per entry.  In each round every one runs
- *   every workload on the same keys; the order of the subjects rotates.  The
- *   time is CPU time of the thread, the result the median of the rounds.
+ * Caches for uint64_t -> uint64_t stand side by side in one process: ours, and
+ * the LRU that a C programmer makes of uthash and utlist, one malloc per entry.
+ * In each round all run each workload on the same keys; their order rotates.
+ * The result is the median of the rounds, in CPU time of the thread.
  *
- *     get_or_insert  Zipf 0.99 over twice as many keys as there are entries
- *     churn          each put is of a new key and evicts
- *     hit            uniform over the resident keys, the same for everybody
- *     miss           keys that are nowhere
+ *   get_or_insert  Zipf 0.99 over twice as many keys as there are entries
+ *   churn          each put is of a new key and evicts
+ *   hit            uniform over the resident keys, the same for everybody
+ *   miss           keys that are nowhere
  *
- *   Each cache evicts twice its capacity before anything is measured.  Every
- *   value that comes back is compared with the one that belongs to its key.
+ * Each cache evicts twice its capacity before anything is measured.  Operations
+ * are independent, so the processor overlaps them: this is throughput.
  *
- *   Operations are independent, so the processor overlaps them: the result is
- *   throughput, not latency.  Long churn reuses slots, and blocks of malloc,
- *   in the order of their addresses, which is kind to both sides;
- *   get_or_insert is the workload that resembles a program.
- *
- * USE
  *   gcc -O2 -std=gnu11 -I. bench/micro.c -o build/micro -lm
  *   build/micro [--quick] [--tsv=FILE]
  *
- *   Exit code 1: a value was wrong, or the bytes are not what name_memory()
- *   says.  No time is ever a reason to fail.
+ * Exit code 1: a value was not the one of its key, or the bytes are not what
+ * name_memory() says.  No time is ever a reason to fail.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -39,12 +31,12 @@
 
 #include "cache.h"
 
-#pragma GCC diagnostic push /* uthash is not written for -Wconversion */
-#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wconversion" /* uthash is not written for it */
 #pragma GCC diagnostic ignored "-Wsign-conversion"
 #include <uthash.h>
 #include <utlist.h>
-#pragma GCC diagnostic pop
+#pragma GCC diagnostic warning "-Wconversion"
+#pragma GCC diagnostic warning "-Wsign-conversion"
 
 #define PAYLOAD (2 * sizeof(uint64_t)) /* bytes of a key and its value */
 #define MAX_ROUNDS 9
@@ -114,26 +106,10 @@ static inline uint64_t value_of(uint64_t key)
     return key * 5 + 1;
 }
 
-/* xorshift64*: uniform in [0, 1) */
-static double random_unit(void)
-{
-    static uint64_t x = 88172645463325252u;
-
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    return (double)((x * 0x2545f4914f6cdd1du) >> 11) * 0x1p-53;
-}
-
-/* The integral of x^-0.99, and its inverse. */
+/* The integral of x^-0.99; its inverse is (area / 100)^100. */
 static double zipf_area(double x)
 {
     return pow(x, 0.01) * 100;
-}
-
-static double zipf_at(double area)
-{
-    return pow(area / 100, 100);
 }
 
 /* Zipf 0.99 over 1 to n: W. Hoermann, G. Derflinger: "Rejection-Inversion to
@@ -141,14 +117,13 @@ static double zipf_at(double area)
 static uint64_t zipf_next(size_t n)
 {
     double low = zipf_area(1.5) - 1, high = zipf_area((double)n + 0.5);
+    double area, k;
 
-    for (;;) {
-        double area = low + random_unit() * (high - low);
-        double k = floor(zipf_at(area) + 0.5);
-
-        if (area >= zipf_area(k + 0.5) - pow(k, -0.99))
-            return (uint64_t)k;
-    }
+    do {
+        area = low + drand48() * (high - low);
+        k = floor(pow(area / 100, 100) + 0.5);
+    } while (area < zipf_area(k + 0.5) - pow(k, -0.99));
+    return (uint64_t)k;
 }
 
 /* --- uthash, as a competent user writes an LRU cache with it --------------- */
@@ -185,10 +160,8 @@ static struct cache_memory ut_memory(const struct ut *c)
     return (struct cache_memory){ total, total - c->capacity * PAYLOAD };
 }
 
-#pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wsign-conversion"
-
 static void ut_evict(struct ut *c)
 {
     struct ut_entry *oldest = c->list;
@@ -199,11 +172,12 @@ static void ut_evict(struct ut *c)
 }
 
 static inline struct ut_entry *ut_find(struct ut *c, uint64_t key,
-                                       unsigned hash)
+                                       unsigned *hash)
 {
     struct ut_entry *e;
 
-    HASH_FIND_BYHASHVALUE(hh, c->table, &key, sizeof key, hash, e);
+    HASH_VALUE(&key, sizeof key, *hash);
+    HASH_FIND_BYHASHVALUE(hh, c->table, &key, sizeof key, *hash, e);
     if (e != NULL && e->next != NULL) { /* not the latest already */
         DL_DELETE(c->list, e);
         DL_APPEND(c->list, e);
@@ -211,30 +185,18 @@ static inline struct ut_entry *ut_find(struct ut *c, uint64_t key,
     return e;
 }
 
-static inline const uint64_t *ut_get(struct ut *c, uint64_t key)
-{
-    struct ut_entry *e;
-    unsigned hash;
-
-    HASH_VALUE(&key, sizeof key, hash);
-    e = ut_find(c, key, hash);
-    return e ? &e->value : NULL;
-}
-
 /* One hash for look-up and insertion. */
 static inline uint64_t *ut_get_or_insert(struct ut *c, uint64_t key,
                                          uint64_t initial, bool *inserted)
 {
-    struct ut_entry *e;
     unsigned hash;
+    struct ut_entry *e = ut_find(c, key, &hash);
 
-    HASH_VALUE(&key, sizeof key, hash);
-    e = ut_find(c, key, hash);
     *inserted = e == NULL;
     if (e == NULL) {
         if (HASH_COUNT(c->table) >= c->capacity)
             ut_evict(c);
-        e = (struct ut_entry *)must(malloc(sizeof *e));
+        e = must(malloc(sizeof *e));
         e->key = key;
         e->value = initial;
         HASH_ADD_BYHASHVALUE(hh, c->table, key, sizeof key, hash, e);
@@ -242,7 +204,16 @@ static inline uint64_t *ut_get_or_insert(struct ut *c, uint64_t key,
     }
     return &e->value;
 }
-#pragma GCC diagnostic pop
+#pragma GCC diagnostic warning "-Wconversion"
+#pragma GCC diagnostic warning "-Wsign-conversion"
+
+static inline const uint64_t *ut_get(struct ut *c, uint64_t key)
+{
+    unsigned hash;
+    struct ut_entry *e = ut_find(c, key, &hash);
+
+    return e ? &e->value : NULL;
+}
 
 static inline int ut_put(struct ut *c, uint64_t key, uint64_t value)
 {
@@ -286,11 +257,12 @@ struct outcome {
 /* One kind of cache, and the results of the one that is measured. */
 struct subject {
     const char *name;
-    int (*init)(union any_cache *c, const struct cache_config *config);
-    void (*destroy)(union any_cache *c);
+    /* init, or destroy if the config is NULL */
+    int (*life)(union any_cache *c, const struct cache_config *config);
     struct cache_memory (*memory)(const union any_cache *c);
     struct outcome (*work)(union any_cache *c, enum workload w,
                            const uint64_t *keys, size_t n);
+    bool ours;
     union any_cache c;
     double ns[N_WORKLOADS][MAX_ROUNDS];
     size_t hits;                 /* of get_or_insert, all rounds */
@@ -300,17 +272,16 @@ struct subject {
 
 /* The same loops around each kind, compiled for it. */
 #define SUBJECT(kind)                                                          \
-    static int kind##_begin(union any_cache *c, const struct cache_config *f)  \
-    {                                                                          \
-        return kind##_init(&c->kind, f);                                       \
-    }                                                                          \
-    static void kind##_end(union any_cache *c)                                 \
-    {                                                                          \
-        kind##_destroy(&c->kind);                                              \
-    }                                                                          \
-    static struct cache_memory kind##_bytes(const union any_cache *c)          \
+    static struct cache_memory kind##_memory_of(const union any_cache *c)      \
     {                                                                          \
         return kind##_memory(&c->kind);                                        \
+    }                                                                          \
+    static int kind##_life(union any_cache *c, const struct cache_config *f)   \
+    {                                                                          \
+        if (f != NULL)                                                         \
+            return kind##_init(&c->kind, f);                                   \
+        kind##_destroy(&c->kind);                                              \
+        return 0;                                                              \
     }                                                                          \
     static struct outcome kind##_work(union any_cache *any, enum workload w,   \
                                       const uint64_t *keys, size_t n)          \
@@ -334,21 +305,19 @@ struct subject {
         return o;                                                              \
     }                                                                          \
     struct cache__swallow_semicolon
-#define SUBJECT_ROW(kind, label)                                               \
-    { .name = label, .init = kind##_begin, .destroy = kind##_end,              \
-      .memory = kind##_bytes, .work = kind##_work }
-
 SUBJECT(ut);
 SUBJECT(lru);
 SUBJECT(sieve);
 SUBJECT(fifo);
 
-enum { UT, LRU, SIEVE, FIFO, N_SUBJECTS };
-
-static struct subject subjects[N_SUBJECTS] = {
-    [UT] = SUBJECT_ROW(ut, "uthash"), [LRU] = SUBJECT_ROW(lru, "lru"),
-    [SIEVE] = SUBJECT_ROW(sieve, "sieve"), [FIFO] = SUBJECT_ROW(fifo, "fifo")
+/* The first is what the others are compared with. */
+static struct subject subjects[] = {
+    { "uthash", ut_life, ut_memory_of, ut_work, .ours = false },
+    { "lru", lru_life, lru_memory_of, lru_work, .ours = true },
+    { "sieve", sieve_life, sieve_memory_of, sieve_work, .ours = true },
+    { "fifo", fifo_life, fifo_memory_of, fifo_work, .ours = true },
 };
+#define N_SUBJECTS (sizeof subjects / sizeof *subjects)
 
 static size_t work(struct subject *s, enum workload w, const uint64_t *keys,
                    size_t n)
@@ -370,7 +339,7 @@ static void make_keys(enum workload w, size_t entries, uint64_t *keys, size_t n)
         *keys = w == GET_OR_INSERT ? key_of(ZIPF, zipf_next(2 * entries))
                 : w == CHURN       ? key_of(FRESH, fresh++)
                 : w == MISS        ? key_of(ABSENT, absent++)
-                                   : key_of(RESIDENT, (uint64_t)(random_unit() *
+                                   : key_of(RESIDENT, (uint64_t)(drand48() *
                                                           (double)entries));
 }
 
@@ -411,12 +380,12 @@ static void begin(struct subject *s, const uint64_t *keys, size_t entries)
     struct cache_memory m;
 
     s->hits = s->allocated = s->n_allocs = 0;
-    if (s->init(&s->c, &config) != 0)
+    if (s->life(&s->c, &config) != 0)
         must(NULL);
     work(s, CHURN, keys, entries);
     m = s->memory(&s->c);
     s->overhead = (double)m.bookkeeping_bytes / (double)entries;
-    if (s != &subjects[UT] &&
+    if (s->ours &&
         (s->allocated != m.total_bytes || s->n_allocs != 1 ||
          s->allocated - entries * PAYLOAD != m.bookkeeping_bytes))
         fail(s->name, "name_memory() is not what was allocated");
@@ -424,8 +393,8 @@ static void begin(struct subject *s, const uint64_t *keys, size_t entries)
 
 static void end(struct subject *s)
 {
-    s->destroy(&s->c);
-    if (s != &subjects[UT] && s->n_allocs != 1)
+    s->life(&s->c, NULL);
+    if (s->ours && s->n_allocs != 1)
         fail(s->name, "it allocated after init");
 }
 
@@ -439,65 +408,58 @@ static void report(const char *workload, size_t entries, const char *subject,
                 entries, subject, ns, ratio, hits, overhead);
 }
 
-static void measure_round(size_t entries, unsigned round, uint64_t *keys,
-                          const uint64_t *residents)
+/* One workload of one round. */
+static void measure_one(struct subject *s, enum workload w, unsigned round,
+                        const uint64_t *keys)
 {
-    enum workload w;
-    unsigned i;
+    double start = cpu_ns();
+    size_t hits = work(s, w, keys, run.n_ops);
 
-    for (w = 0; w < N_WORKLOADS; w++) {
-        make_keys(w, entries, keys, run.n_ops);
-        for (i = 0; i < N_SUBJECTS; i++) {
-            struct subject *s = &subjects[(i + round) % N_SUBJECTS];
-            double start;
-            size_t hits;
-
-            if (w == HIT)
-                settle(s, residents, entries);
-            start = cpu_ns();
-            hits = work(s, w, keys, run.n_ops);
-            s->ns[w][round] = (cpu_ns() - start) / (double)run.n_ops;
-            if (w == GET_OR_INSERT)
-                s->hits += hits;
-            if (w == HIT && hits != run.n_ops)
-                fail(s->name, "a resident key was not found");
-        }
-    }
+    s->ns[w][round] = (cpu_ns() - start) / (double)run.n_ops;
+    if (w == GET_OR_INSERT)
+        s->hits += hits;
+    if (w == HIT && hits != run.n_ops)
+        fail(s->name, "a resident key was not found");
 }
 
 static void measure(size_t entries, uint64_t *keys, uint64_t *residents)
 {
     double total = (double)run.n_ops * run.n_rounds;
     enum workload w;
+    unsigned round;
     size_t i, n;
 
     for (i = 0; i < entries; i++)
         residents[i] = key_of(RESIDENT, i);
     for (i = 0; i < N_SUBJECTS; i++)
         begin(&subjects[i], residents, entries);
-    for (n = 0; n < 2 * entries; n += run.n_ops) { /* to the steady state */
+    for (n = 0; n < 2 * entries; n += run.n_ops) /* to the steady state */
         for (w = GET_OR_INSERT; w <= CHURN; w++) {
             make_keys(w, entries, keys, run.n_ops);
             for (i = 0; i < N_SUBJECTS; i++)
                 work(&subjects[i], w, keys, run.n_ops);
         }
-    }
-    for (i = 0; i < N_SUBJECTS; i++)
-        subjects[i].hits = 0;
-    for (i = 0; i < run.n_rounds; i++)
-        measure_round(entries, (unsigned)i, keys, residents);
-    for (w = 0; w < N_WORKLOADS; w++) {
-        double base = median(subjects[UT].ns[w], run.n_rounds);
+    for (round = 0; round < run.n_rounds; round++)
+        for (w = 0; w < N_WORKLOADS; w++) {
+            make_keys(w, entries, keys, run.n_ops);
+            for (i = 0; i < N_SUBJECTS; i++) {
+                struct subject *s = &subjects[(i + round) % N_SUBJECTS];
 
+                if (w == HIT)
+                    settle(s, residents, entries);
+                measure_one(s, w, round, keys);
+            }
+        }
+    for (w = 0; w < N_WORKLOADS; w++)
         for (i = 0; i < N_SUBJECTS; i++) {
             struct subject *s = &subjects[i];
             double ns = median(s->ns[w], run.n_rounds);
 
-            report(workload_names[w], entries, s->name, ns, base / ns,
+            report(workload_names[w], entries, s->name, ns,
+                   median(subjects[0].ns[w], run.n_rounds) / ns,
                    w == GET_OR_INSERT ? (double)s->hits / total : w == HIT,
                    s->overhead);
         }
-    }
     for (i = 0; i < N_SUBJECTS; i++)
         end(&subjects[i]);
 }
@@ -526,31 +488,27 @@ static void measure_ageing(struct subject *s, size_t entries, uint64_t *keys)
     report("ageing last", entries, s->name, last, first / last, 0, s->overhead);
 }
 
-static void print_header(void)
-{
-    FILE *cpus = fopen("/proc/cpuinfo", "r");
-    char line[256];
-
-    printf("machine   ");
-    while (cpus != NULL && fgets(line, sizeof line, cpus) != NULL)
-        if (strncmp(line, "model name\t: ", 13) == 0) {
-            fputs(line + 13, stdout);
-            break;
-        }
-    if (cpus != NULL)
-        fclose(cpus);
 #ifndef BENCH_FLAGS /* for example -DBENCH_FLAGS='"-O2 -march=native"' */
 #define BENCH_FLAGS "not given"
 #endif
-#ifndef __OPTIMIZE__
-    puts("warning   this build is not optimised");
+
+static void print_header(void)
+{
+    FILE *cpus = fopen("/proc/cpuinfo", "r");
+    char line[256], cpu[256] = "unknown";
+
+    while (cpus != NULL && fgets(line, sizeof line, cpus) != NULL)
+        sscanf(line, "model name : %255[^\n]", cpu);
+    if (cpus != NULL)
+        fclose(cpus);
+#ifdef __OPTIMIZE__
+    printf("%s; compiler %s, flags %s\n", cpu, __VERSION__, BENCH_FLAGS);
+#else
+    printf("%s; NOT OPTIMISED: the times mean nothing\n", cpu);
 #endif
-    printf("compiler  %s, flags %s\n", __VERSION__, BENCH_FLAGS);
-    printf("times     CPU time, median of %u rounds of %zu operations\n",
-           run.n_rounds, run.n_ops);
-    printf("speed     compared with uthash; of ageing: with its first tenth of "
-           "%zu evictions\n\n",
-           run.n_ageing);
+    printf("CPU time, median of %u rounds of %zu operations; speed is relative "
+           "to uthash,\nthat of ageing to the first tenth of %zu evictions\n\n",
+           run.n_rounds, run.n_ops, run.n_ageing);
     printf("%-14s%9s  %-7s%9s%9s%9s%9s\n", "workload", "entries", "subject",
            "ns/op", "speed", "hits", "B/entry");
 }
@@ -581,8 +539,8 @@ int main(int argc, char **argv)
     print_header();
     measure(run.entries[0], keys, residents);
     measure(run.entries[1], keys, residents);
-    measure_ageing(&subjects[SIEVE], run.entries[1], keys);
-    measure_ageing(&subjects[LRU], run.entries[1], keys);
+    measure_ageing(&subjects[2], run.entries[1], keys);
+    measure_ageing(&subjects[1], run.entries[1], keys);
     free(keys);
     free(residents);
     if (run.tsv != NULL && fclose(run.tsv) != 0)

@@ -9,7 +9,7 @@ for source in examples/*.c; do
     name=$(basename "$source" .c)
     sed -n '/^\/\* prints:$/,/^\*\/$/p' "$source" | sed '1d;$d' >"$directory/expected"
     if [ -s "$directory/expected" ] &&
-        TMPDIR=$directory "build/examples/$name" >"$directory/printed" &&
+        (cd "$directory" && "$OLDPWD/build/examples/$name") >"$directory/printed" &&
         diff "$directory/expected" "$directory/printed"; then
         passed=$((passed + 1))
     else

@@ -59,7 +59,8 @@ static inline int fake__item(struct fake_store *s,
         memcpy(item->buffer, &row->value, sizeof row->value);
         item->value.data = item->buffer;
         item->value.len = sizeof row->value;
-        item->expires_ms = row->expires_ms;
+        if (row->expires_ms != 0) /* what is 0 already need not be set */
+            item->expires_ms = row->expires_ms;
         return 0;
     }
     if (item->version < row->version)

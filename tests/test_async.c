@@ -20,6 +20,19 @@ CACHE_DEFINE(mortal, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
              CACHE_LRU | CACHE_EXPIRY);
 CACHE_ASYNC_DEFINE(mortal);
 
+static bool key_copy_fails;
+
+static int key_copy(uint64_t *key, void *user)
+{
+    (void)key;
+    (void)user;
+    return key_copy_fails ? CACHE_ENOMEM : 0;
+}
+
+CACHE_DEFINE_WITH(copying, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+                  CACHE_FIFO, .key_copy = key_copy);
+CACHE_ASYNC_DEFINE(copying);
+
 /* --- a loop, a store, a cache and its asynchronous half ----------------------- */
 
 static uv_loop_t loop;
@@ -600,6 +613,31 @@ static void full_buffer_refuses(void)
     tear_down();
 }
 
+/* The cache has no room for a key, but the write was accepted: it is stored,
+ * and the cache does not keep an older value. */
+static void value_without_room_in_the_cache(void)
+{
+    struct cache_config c = { .capacity = 10 };
+    static struct copying_async a;
+    struct copying copies;
+
+    fake_init(&store);
+    set_up_config();
+    CHECK_EQ(uv_loop_init(&loop), 0);
+    CHECK_EQ(copying_init(&copies, &c), 0);
+    CHECK_EQ(copying_async_init(&a, &loop, &copies, &config), 0);
+    key_copy_fails = true;
+    CHECK_EQ(copying_async_put(&a, 1, 10), 0);
+    key_copy_fails = false;
+    CHECK_EQ(copying_len(&copies), 0);
+    run();
+    CHECK_EQ(store.rows[1].value, 10);
+    CHECK_EQ(cache_async_close(&a.base, NULL), 0);
+    run();
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    copying_destroy(&copies);
+}
+
 static void failing_store_is_retried(void)
 {
     set_up(10);
@@ -671,6 +709,12 @@ static void expiry_goes_to_the_store_and_back(void)
     run();
     CHECK_EQ(mortal_status, CACHE_EKEY);
 
+    CHECK_EQ(mortal_clear(&mortals), 0);
+    CHECK_EQ(mortal_fetch(&m, &req, 3, &out, mortal_answered), 0);
+    run(); /* nothing is left of the loads before it */
+    CHECK_EQ(mortal_status, 0);
+    CHECK_EQ(out, 30);
+
     CHECK_EQ(cache_async_close(&m.base, on_close), 0);
     run();
     CHECK_EQ(uv_loop_close(&loop), 0);
@@ -730,6 +774,21 @@ static void close_cancels_drains_and_is_final(void)
     CHECK_EQ(cache_async_close(&half.base, on_close), UV_EALREADY);
     CHECK_EQ(asks[0].n_calls + asks[1].n_calls, 2);
     CHECK_EQ(cache_async_write_stats(&half.base).n_stored, 40);
+    tear_down();
+}
+
+static void close_waits_for_the_store(void)
+{
+    set_up(10);
+    stored(5, 50);
+    store.hold = true;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    turn(1);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    turn(5);
+    CHECK_EQ(asks[0].status, UV_ECANCELED);
+    CHECK_EQ(n_closed, 0); /* the load's memory is with the store */
+    fake_release(&store);
     tear_down();
 }
 
@@ -1168,10 +1227,12 @@ static const struct test tests[] = {
     TEST(flush_is_a_barrier),
     TEST(flush_hears_of_dead_letters),
     TEST(full_buffer_refuses),
+    TEST(value_without_room_in_the_cache),
     TEST(failing_store_is_retried),
     TEST(expiry_goes_to_the_store_and_back),
     TEST(a_cache_without_expiry_keeps_no_mortal_value),
     TEST(close_cancels_drains_and_is_final),
+    TEST(close_waits_for_the_store),
     TEST(close_gives_up_and_says_so),
     TEST(close_inside_a_callback),
     TEST(cancel_while_closing),
