@@ -325,13 +325,17 @@ static inline void model_reclaimed(struct model *m)
 
 static inline void model_make_room(struct model *m)
 {
+    struct model_entry *e;
+
     CHECK(m->n_accounted < m->n_events);
     if (m->event[m->n_accounted].cause == CACHE_CAUSE_EXPIRED) {
         model_reclaimed(m);
         return;
     }
     CHECK(m->config.capacity > MODEL_SWEPT || !model_any_expired(m));
-    model_leaves(m, model_victim(m), CACHE_CAUSE_EVICTED);
+    e = model_victim(m);
+    CHECK(!model_expired(m, e));
+    model_leaves(m, e, CACHE_CAUSE_EVICTED);
 }
 
 static inline int model_insert(struct model *m, unsigned key, uint64_t value,

@@ -292,7 +292,8 @@ static void model_write(struct key *k, stamp number)
         k->first = number;
     } else {
         s.want.n_coalesced++;
-        k->fails = 0;
+        if (k->state != BLOCKED) /* there they are those of the sent one */
+            k->fails = 0;
     }
     k->held = number;
 }
@@ -748,6 +749,8 @@ static void birth(void)
         struct key *k = &s.keys[i];
 
         k->newest = k->stored;
+        if (k->foreign) /* our writes that were in conflict are older */
+            k->confirmed = k->stored;
         k->state = CLEAN;
         k->held = k->sent = k->buried = 0;
         k->foreign = false;

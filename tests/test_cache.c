@@ -1338,6 +1338,8 @@ static void init_in_memory_of_the_caller(void)
         CHECK(memory != NULL);
         memset(memory, 0xa5, needed + skew);
         CHECK_EQ(nums_init_in(&c, &config, memory + skew, needed), 0);
+        CHECK_EQ((uintptr_t)c.base.heads % 64, 0); /* on a cache line */
+        CHECK_EQ((uintptr_t)c.nodes % 64, 0);
         for (key = 0; key < 40; key++)
             CHECK_EQ(nums_put(&c, key, key), 0);
         CHECK_EQ(n_events, 7);
