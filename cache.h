@@ -23,16 +23,18 @@
  * MEMORY LAYOUT
  *   A slot is a 32-bit number that stays with its entry for life.
  *
- *     heads    2 x capacity     first slot of each chain        [ 0 3 0 1 .. ]
- *     chain    1 or 2 words     next slot of the chain (, hash)    |
+ *     heads    2 x capacity     first word of each chain        [ 0 3 0 1 .. ]
+ *     chain    1 or 2 words     next word of the chain (, hash)    |
  *     policy   by policy        links, marks                       v
  *     expire   1 word, if on    deadline in ticks, 0 = never     slot 3
  *     nodes    key and value    struct name_node                 { key, value }
  *
  *   All arrays but `heads` are indexed by slot and stand in one block of
- *   name_memory_needed() bytes.  Slot 0 means none.  Deleting is one line, so
- *   there are no tombstones and no rehash: a cache that has evicted fifty
- *   million entries is as fast as a fresh one.
+ *   name_memory_needed() bytes.  Slot 0 means none.  A word of a chain is a
+ *   slot; the bits that no slot needs hold a tag, bits of the key's hash, so
+ *   most keys that are not the right one are passed without a look at them.
+ *   Deleting is one line: there are no tombstones and no rehash, and a cache
+ *   that has evicted fifty million entries is as fast as a fresh one.
  *
  * THREADS
  *   None: a cache belongs to one thread, or to a lock of yours.
@@ -42,12 +44,14 @@
  *     next put, remove, clear, compute or tick of that cache; look-ups never
  *     remove anything.  Change a value through put or compute.
  *   - put(k, *get(k)) works: arguments are copied before anything is moved.
+ *     (For plain values; what the old value owns, on_remove is about to get.)
  *   - Key and value are copied by assignment.  What they point to is borrowed,
  *     unless .key_copy and .key_free are given; they run when a key enters
  *     and leaves.  A replace keeps the stored key.
  *   - Each value that leaves is given to .on_remove exactly once.
  *   - A call that returns an error has changed nothing, and key and value
- *     stay with the caller.
+ *     stay with the caller.  After an init that failed there is nothing to
+ *     destroy.
  *
  * COST
  *   12 bytes per entry beside key and value, + 4 with CACHE_EXPIRY, + 4 with
@@ -495,10 +499,10 @@ CACHE_COLD uint64_t cache__random_seed(const void *salt)
 
 /* The part of a cache that does not depend on its types. */
 struct cache {
-    uint32_t *heads;  /* first slot of each chain; 0 = the chain is empty */
-    uint32_t *chain;  /* per slot: the next slot of its chain or, marked with
-                         CACHE__FREE, of the free list; then the hash, if
-                         it is kept */
+    uint32_t *heads;  /* first word of each chain; 0 = the chain is empty */
+    uint32_t *chain;  /* per slot: the next word of its chain or, marked with
+                         CACHE__FREE, the next slot of the free list; then the
+                         hash, if it is kept.  [0] is 0 */
     uint32_t *expire; /* per slot: the tick at which it is dead; 0 = never,
                          and in every free slot.  NULL without CACHE_EXPIRY */
     void *nodes;      /* per slot: struct name_node */
@@ -506,6 +510,8 @@ struct cache {
 
     uint64_t seed;       /* of the hash */
     uint32_t n_heads;    /* 2 x capacity */
+    uint32_t slot_bits;  /* a word of a chain: a slot below, a tag above */
+    uint32_t slot_mask;  /* 2^slot_bits - 1, at least the capacity */
     uint32_t capacity;   /* entries at most */
     uint32_t len;        /* entries now, expired ones included */
     uint32_t fresh;      /* slots 1 to fresh have been used at least once */
@@ -645,6 +651,21 @@ CACHE_INLINE uint32_t *cache__head(const struct cache *c, uint32_t hash)
     return &c->heads[((uint64_t)hash * c->n_heads) >> 32];
 }
 
+/* The bits of a word that no slot needs hold bits of its hash, so most keys
+ * that are not the right one are passed without a look at their node.  The
+ * head is chosen by the upper end of the hash, the tag is the lower. */
+CACHE_INLINE uint32_t cache__tag(const struct cache *c, uint32_t hash)
+{
+    return (hash << c->slot_bits) & ~CACHE__FREE;
+}
+
+/* The slot of a word that has this tag; else a number beyond slot_mask, or 0
+ * for the word 0.  0 - 1 wraps, so `< slot_mask` says which. */
+CACHE_INLINE bool cache__tag_matches(const struct cache *c, uint32_t slot)
+{
+    return slot - 1 < c->slot_mask;
+}
+
 CACHE_INLINE bool cache__keeps_hash(uint32_t options)
 {
     return (options & CACHE_KEEP_HASH) != 0;
@@ -674,7 +695,7 @@ CACHE_INLINE void cache__index_insert(struct cache *c, uint32_t options,
     link[0] = *head;
     if (cache__keeps_hash(options))
         link[1] = hash;
-    *head = slot;
+    *head = slot | cache__tag(c, hash);
 }
 
 CACHE_INLINE void cache__index_erase(struct cache *c, uint32_t options,
@@ -682,8 +703,8 @@ CACHE_INLINE void cache__index_erase(struct cache *c, uint32_t options,
 {
     uint32_t *at = cache__head(c, hash);
 
-    while (*at != slot)
-        at = cache__link(c, options, *at);
+    while ((*at & c->slot_mask) != slot)
+        at = cache__link(c, options, *at & c->slot_mask);
     *at = *cache__link(c, options, slot);
 }
 
@@ -846,6 +867,7 @@ CACHE_COLD size_t cache__memory_needed(const struct cache_type *type,
 CACHE_COLD void cache__reset(struct cache *c, const struct cache_type *type)
 {
     memset(c->heads, 0, (size_t)c->n_heads * sizeof *c->heads);
+    c->chain[0] = 0;
     cache__policy_init(c, type->options, c->policy.links);
     c->len = c->fresh = c->free_slots = 0;
     c->sweep_at = 0;
@@ -865,6 +887,8 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
     memset(c, 0, sizeof *c);
     c->capacity = (uint32_t)config->capacity;
     c->n_heads = c->capacity * 2;
+    while (c->slot_mask < c->capacity)
+        c->slot_mask = ((uint32_t)1 << ++c->slot_bits) - 1;
     c->heads = (uint32_t *)(void *)base;
     c->chain = (uint32_t *)(void *)(base + l.chain);
     if (type->options & CACHE_EXPIRY)
@@ -975,6 +999,26 @@ CACHE_INLINE int cache__begin_put(struct cache *c, uint32_t options,
     if (c->busy)
         return cache__begin(c);
     return options & CACHE_EXPIRY ? cache__deadline(c, ttl_ms, deadline) : 0;
+}
+
+#if defined(__GNUC__)
+#define CACHE__PREFETCH(address) __builtin_prefetch(address, 1)
+#else
+#define CACHE__PREFETCH(address) ((void)(address))
+#endif
+
+/* The eviction after the next one is likely to take the slot that is returned.
+ * What it will touch of it has been sent for, except the node. */
+CACHE_INLINE uint32_t cache__look_ahead(struct cache *c, uint32_t options)
+{
+    bool hand = (options & CACHE__POLICY_BITS) == CACHE_SIEVE &&
+                c->policy.hand != 0;
+    uint32_t next = hand ? c->policy.hand : c->policy.links[0].newer;
+    uint32_t slot = c->policy.links[next].newer;
+
+    CACHE__PREFETCH(&c->policy.links[slot]);
+    CACHE__PREFETCH(cache__link(c, options, slot));
+    return slot;
 }
 
 /* A slot for a new entry; 0 = all are taken. */
@@ -1170,12 +1214,14 @@ CACHE_COLD uint32_t cache__index_check(const struct cache *c,
     uint32_t n = 0, i;
 
     for (i = 0; i < c->n_heads; i++) {
-        uint32_t slot = c->heads[i];
+        uint32_t word = c->heads[i], slot;
 
-        for (; slot != 0; slot = *cache__link(c, type->options, slot)) {
-            if (slot > c->fresh || ++n > c->capacity ||
+        for (; word != 0; word = *cache__link(c, type->options, slot)) {
+            slot = word & c->slot_mask;
+            if (slot == 0 || slot > c->fresh || ++n > c->capacity ||
                 (*cache__link(c, type->options, slot) & CACHE__FREE) != 0 ||
                 cache__head(c, type->slot_hash(c, slot)) != &c->heads[i] ||
+                cache__tag(c, type->slot_hash(c, slot)) != (word ^ slot) ||
                 !cache__hash_may_match(c, type->options, slot,
                                        type->slot_hash(c, slot)))
                 return c->capacity + 1;
@@ -1307,8 +1353,10 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* Hashing, the probe, and an entry's way out. */
-#define CACHE__DEFINE_CORE(name, hash_fn, equal_fn)                            \
+/* Hashing and the probe.  The word is judged before it is asked whether it is
+ * the end: a miss in a chain of one or none is then one path, and that path is
+ * predicted.  An empty head is followed by chain[0], which is 0. */
+#define CACHE__DEFINE_PROBE(name, hash_fn, equal_fn)                           \
     CACHE_INLINE uint32_t name##__hash(const struct cache *c,                  \
                                        const name##_key *key)                  \
     {                                                                          \
@@ -1317,21 +1365,29 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
     CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
                                        const name##_key *key, uint32_t hash_)  \
     {                                                                          \
-        uint32_t slot_ = *cache__head(&c->base, hash_);                        \
-        while (slot_ != 0 &&                                                   \
-               !(cache__hash_may_match(&c->base, name##__options, slot_,       \
-                                       hash_) &&                               \
-                 (equal_fn)(&c->nodes[slot_].key, key)))                       \
-            slot_ = *cache__link(&c->base, name##__options, slot_);            \
-        return slot_;                                                          \
+        const uint32_t tag_ = cache__tag(&c->base, hash_);                     \
+        uint32_t word_ = *cache__head(&c->base, hash_);                        \
+        do {                                                                   \
+            uint32_t slot_ = word_ ^ tag_;                                     \
+            if (cache__tag_matches(&c->base, slot_) &&                         \
+                cache__hash_may_match(&c->base, name##__options, slot_,        \
+                                      hash_) &&                                \
+                (equal_fn)(&c->nodes[slot_].key, key))                         \
+                return slot_;                                                  \
+            word_ = *cache__link(&c->base, name##__options,                    \
+                                 word_ & c->base.slot_mask);                   \
+        } while (word_ != 0);                                                  \
+        return 0;                                                              \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* An entry's way out. */
+#define CACHE__DEFINE_CORE(name)                                               \
     CACHE_UNUSED static uint32_t name##__slot_hash(const struct cache *c,      \
                                                    uint32_t slot_)             \
     {                                                                          \
         const struct name##_node *nodes_ = (struct name##_node *)c->nodes;     \
-        return cache__keeps_hash(name##__options)                              \
-                   ? cache__link(c, name##__options, slot_)[1]                 \
-                   : name##__hash(c, &nodes_[slot_].key);                      \
+        return name##__hash(c, &nodes_[slot_].key);                            \
     }                                                                          \
     CACHE_UNUSED static uint32_t name##__slot_find(const struct cache *c,      \
                                                    uint32_t slot_)             \
@@ -1372,8 +1428,10 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
                                           enum cache_cause cause)              \
     {                                                                          \
         struct name##_node *node_ = (struct name##_node *)c->nodes + slot_;    \
-        cache__withdraw(c, name##__options, slot_,                             \
-                        name##__slot_hash(c, slot_), cause);                   \
+        uint32_t hash_ = cache__keeps_hash(name##__options)                    \
+                             ? cache__link(c, name##__options, slot_)[1]       \
+                             : name##__hash(c, &node_->key);                   \
+        cache__withdraw(c, name##__options, slot_, hash_, cause);              \
         name##__tell(c, &node_->key, &node_->value, cause);                    \
         name##__key_free(c, &node_->key);                                      \
     }                                                                          \
@@ -1400,6 +1458,8 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
             return slot_;                                                      \
         slot_ = cache__victim(&c->base, name##__options, &cause_);             \
         name##__drop(&c->base, slot_, cause_);                                 \
+        slot_ = cache__look_ahead(&c->base, name##__options);                  \
+        CACHE__PREFETCH(&c->nodes[slot_]);                                     \
         return cache__take_slot(&c->base, name##__options);                    \
     }                                                                          \
     CACHE_UNUSED static int name##__insert(                                    \
@@ -1681,7 +1741,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *
  * int name_init(c, const struct cache_config *config)
  *   Makes an empty cache; config is not kept.  Returns 0, CACHE_ENOMEM or the
- *   error of the first wrong member; then nothing is allocated.
+ *   error of a member that is wrong; then nothing is allocated and *c is as it
+ *   was.
  * int name_init_in(c, config, void *buffer, size_t bytes)
  *   The same in memory of the caller, of any alignment, which must outlive the
  *   cache.  CACHE_EBUFFER if bytes is below name_memory_needed(config).
@@ -1716,14 +1777,16 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *   there is none, and does what it returns (enum cache_compute).  A stored
  *   value counts as changed in place: on_remove is not called, the deadline
  *   stays; a new entry has config.ttl_ms.  Returns 0, fn's negative result,
- *   CACHE_EINVAL for an unknown one, or put's errors.
+ *   CACHE_EINVAL for an unknown one, or put's errors; if key_copy refuses a new
+ *   key, what fn made is dropped without on_remove.
  * int name_touch_ttl(c, K key, uint64_t ttl_ms)
  *   Sets a live entry's time to live, from now.  0, CACHE_EKEY, CACHE_ETTL, or
  *   CACHE_EINVAL without CACHE_EXPIRY.  Does not count as a use.
  * int name_remove(c, K key)
  *   Takes the entry out.  0, or CACHE_EKEY if there is no live one.
  * int name_clear(c)
- *   Takes all entries out.  0, or CACHE_EBUSY from a callback.
+ *   Takes all entries out, for the cause CACHE_CAUSE_CLEARED.  0, or CACHE_EBUSY
+ *   from a callback.
  *
  * uint32_t name_len(c)
  *   Entries, including expired ones that are not yet reclaimed.
@@ -1735,7 +1798,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  * uint32_t name_tick(c, uint32_t max_items)
  *   Looks at up to max_items entries and reclaims the expired.  Returns how
  *   many are still to be looked at; 0 = nothing is due.  A cache that is never
- *   ticked still returns nothing expired and reclaims before it evicts.
+ *   ticked still returns nothing expired, and before it evicts it looks at eight
+ *   entries for an expired one.
  * int name_stats(c, struct cache_stats *out)
  *   The counters.  CACHE_EINVAL without CACHE_STATS.
  * struct cache_memory name_memory(c)
@@ -1745,7 +1809,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  */
 #define CACHE_DEFINE_WITH(name, K, V, hash, equal, options, ...)               \
     CACHE__DEFINE_TYPES(name, K, V, options, __VA_ARGS__);                     \
-    CACHE__DEFINE_CORE(name, hash, equal);                                     \
+    CACHE__DEFINE_PROBE(name, hash, equal);                                    \
+    CACHE__DEFINE_CORE(name);                                                  \
     CACHE__DEFINE_STORE(name);                                                 \
     CACHE__DEFINE_LIFE(name);                                                  \
     CACHE__DEFINE_LOOKUP(name);                                                \

@@ -29,8 +29,8 @@
  *   - One write per key is at the store at a time, and the newest wins.  Each
  *     has a version, so a store can refuse an old one that arrives late.
  *   - A batch that fails is retried after min(cap, base x 2^attempts) with full
- *     jitter, with at most max_batch >> attempts companions, so that what
- *     poisons a batch ends up alone.
+ *     jitter, in batches of at most max_batch >> attempts, so that what poisons
+ *     a batch ends up alone; the limit doubles with each that is stored.
  *   - When max_dirty keys are waiting, a write of a further key is refused with
  *     CACHE_EFULL and stays with the caller.  A key that is dirty already is
  *     always accepted.
@@ -90,7 +90,9 @@ struct cache_store_batch {
 /* What a store is able to promise. */
 enum cache_store_capability {
     CACHE_STORE_EXPIRES = 1,  /* keeps expires_ms and finds nothing after it */
-    CACHE_STORE_VERSIONS = 2, /* refuses an older version of the same writer */
+    CACHE_STORE_VERSIONS = 2, /* refuses an older version of the same writer;
+                                 versions of a writer begin anew with each
+                                 process, so the store tells writers apart */
     CACHE_STORE_ATOMIC = 4,   /* stores all writes of a batch, or none */
     CACHE_STORE_BLOCKS = 8    /* submit may block the calling thread */
 };
@@ -153,7 +155,10 @@ struct cache_wb_config {
     uint64_t retry_base_ms; /* 0 = CACHE_WB_DEFAULT_RETRY_BASE_MS */
     uint64_t retry_cap_ms;  /* 0 = CACHE_WB_DEFAULT_RETRY_CAP_MS */
     uint32_t max_attempts;  /* failures after which a write is given to
-                               on_dead_letter; 0 = it is retried for ever */
+                               on_dead_letter; 0 = it is retried for ever.  One
+                               bad write in a batch that is stored whole or not
+                               at all makes its companions fail too: they are
+                               safe from log2(max_batch) + 2 on. */
     uint64_t seed;          /* of jitter and hash; 0 = random */
     void (*on_dead_letter)(const struct cache_store_item *item, void *user);
     /* A write that will not reach the store, item->status says why.  Its bytes
@@ -166,11 +171,13 @@ struct cache_wb_config {
 /* Counters since init. */
 struct cache_wb_stats {
     uint64_t n_accepted;   /* writes that were accepted */
-    uint64_t n_coalesced;  /* of these: replaced by a newer one before sending */
+    uint64_t n_coalesced;  /* of these: replaced by a newer one before they
+                              were stored */
     uint64_t n_refused;    /* writes that were refused: full */
     uint64_t n_batches;    /* batches sent */
     uint64_t n_sent;       /* writes in them */
-    uint64_t n_stored;     /* writes that the store has confirmed */
+    uint64_t n_stored;     /* writes that the store has confirmed, or had a
+                              newer version of (CACHE_ECONFLICT) */
     uint64_t n_failed;     /* writes that the store has failed, each time */
     uint64_t n_dead;       /* given to on_dead_letter after max_attempts */
     uint64_t n_lost;       /* given up by close before they were stored */
@@ -223,6 +230,8 @@ struct cache_wb {
     uint32_t n_in_flight;
     uint64_t version;         /* of the latest write */
     uint64_t flush_to;        /* writes up to this version are due at once */
+    uint32_t n_recovered;     /* batches of retries that were stored since the
+                                 last failure, 31 at most */
     uint64_t seed;
     bool closed;
     struct cache_wb_stats stats;
@@ -620,7 +629,7 @@ CACHE_COLD int cache_wb_write(struct cache_wb *w,
 /*
  * The newest write of a key that the store does not have yet, or NULL.  A read
  * must be answered from it: the store has an older value.
- * Lifetime: until the next write or complete.
+ * Lifetime: until the next write, complete or give_up.
  */
 CACHE_COLD const struct cache_store_item *
 cache_wb_find(const struct cache_wb *w, struct cache_bytes key)
@@ -657,13 +666,17 @@ CACHE_COLD uint64_t cache_wb_due_ms(const struct cache_wb *w)
     return due_ms;
 }
 
-/* The most items that a batch with this record may have. */
+/* The most items that a batch with this record may have: half as many with
+ * each of its failures, twice as many with each batch of retries that was
+ * stored since the last failure.  So what poisons a batch ends up alone, and
+ * after an outage batches are soon full again. */
 CACHE_INLINE uint32_t cache__wb_company(const struct cache_wb *w, uint32_t r)
 {
-    uint32_t attempts = w->records[r].attempts;
-    uint32_t n = attempts < 31 ? w->config.max_batch >> attempts : 0;
+    uint32_t attempts = w->records[r].attempts, max = w->config.max_batch;
+    uint64_t n = attempts < 31 ? max >> attempts : 0;
 
-    return n > 0 ? n : 1;
+    n = (n > 0 ? n : 1) << w->n_recovered;
+    return n < max ? (uint32_t)n : max;
 }
 
 CACHE_COLD void cache__wb_add(struct cache_wb *w, struct cache_wb_batch *b,
@@ -777,6 +790,7 @@ CACHE_COLD void cache_wb_complete(struct cache_wb *w,
                                   uint64_t now_ms)
 {
     struct cache_wb_batch *b = (struct cache_wb_batch *)(void *)batch;
+    bool retried = false, failed = false;
     size_t i;
 
     CACHE_ASSERT(b->at_store && "a batch is completed twice");
@@ -785,15 +799,23 @@ CACHE_COLD void cache_wb_complete(struct cache_wb *w,
     for (i = 0; i < batch->n_items; i++) {
         int status = batch->items[i].status;
 
-        if (status == 0 || status == CACHE_ECONFLICT)
+        retried = retried || w->records[b->records[i]].attempts > 0;
+        if (status == 0 || status == CACHE_ECONFLICT) {
             cache__wb_stored(w, b->records[i], now_ms);
-        else
+        } else {
+            failed = true;
             cache__wb_failed(w, b->records[i], status, now_ms);
+        }
     }
+    if (failed)
+        w->n_recovered = 0;
+    else if (retried && w->n_recovered < 31)
+        w->n_recovered++;
 }
 
 /*
- * Makes everything that is dirty due.  Returns a barrier for
+ * Makes everything that is dirty due at once, but for what failed and still
+ * backs off.  Returns a barrier for
  * cache_wb_is_stored.
  */
 CACHE_COLD uint64_t cache_wb_flush(struct cache_wb *w)
@@ -819,6 +841,7 @@ CACHE_COLD uint32_t cache_wb_n_dirty(const struct cache_wb *w)
 /*
  * Closes the machine: what is not at the store is given to on_dead_letter with
  * CACHE_ECLOSED and counted in n_lost; what is there and fails will be, too.
+ * Of two letters of one key the higher item->version is the newer write.
  * Returns n_lost so far.
  */
 CACHE_COLD uint64_t cache_wb_give_up(struct cache_wb *w)

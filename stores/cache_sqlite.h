@@ -57,6 +57,7 @@
 #define CACHE_SQLITE_SWEEP_ROWS 256
 #define CACHE_SQLITE_APPLICATION_ID 0x63616368 /* "cach", in the file's header */
 #define CACHE_SQLITE_SCHEMA 1                  /* PRAGMA user_version */
+#define CACHE_SQLITE_MAX_VERSION ((UINT64_C(1) << 40) - 1) /* in `ver` */
 
 /* What open needs.  Zero means the default that is named. */
 struct cache_sqlite_config {
@@ -181,14 +182,18 @@ CACHE_COLD int cache__sqlite_prepare(struct cache_sqlite *s)
         "BEGIN IMMEDIATE",
         "COMMIT",
         "ROLLBACK",
-        "SELECT v, exp FROM %s WHERE k = ?1",
-        "INSERT INTO %s AS t(k, v, exp, ver) VALUES(?1, ?2, ?3, ?4)"
+        "SELECT v, exp FROM \"%s\" WHERE k = ?1",
+        "INSERT INTO \"%s\" AS t(k, v, exp, ver) VALUES(?1, ?2, ?3, ?4)"
         " ON CONFLICT(k) DO UPDATE SET v = excluded.v, exp = excluded.exp,"
         " ver = excluded.ver"
         " WHERE excluded.ver >= t.ver OR excluded.ver >> 40 <> t.ver >> 40",
-        "DELETE FROM %s WHERE k = ?1 AND (ver <= ?4 OR ver >> 40 <> ?4 >> 40)",
-        "SELECT max(k) FROM (SELECT k FROM %s WHERE k > ?1 ORDER BY k LIMIT ?2)",
-        "DELETE FROM %s WHERE k > ?1 AND k <= ?2 AND exp <> 0 AND exp <= ?3",
+        "DELETE FROM \"%s\" WHERE k = ?1"
+        " AND (ver <= ?4 OR ver >> 40 <> ?4 >> 40)",
+        "SELECT max(k) FROM"
+        " (SELECT k FROM \"%s\" WHERE k > ?1 ORDER BY k LIMIT ?2)",
+        /* >=, for at the beginning ?1 is the empty key, which may be one. */
+        "DELETE FROM \"%s\""
+        " WHERE k >= ?1 AND k <= ?2 AND exp <> 0 AND exp <= ?3",
     };
     int i, rc = SQLITE_OK;
 
@@ -220,9 +225,10 @@ CACHE_COLD int cache__sqlite_schema(struct cache_sqlite *s)
     if (rc == 0)
         rc = cache__sqlite_number(s, "SELECT count(*) FROM sqlite_schema",
                                   &n_tables);
-    if (rc == 0 && (n_tables == 0 ? s->config.read_only
-                                  : application != CACHE_SQLITE_APPLICATION_ID ||
-                                        schema != CACHE_SQLITE_SCHEMA)) {
+    if (rc == 0 && (n_tables == 0 && application == 0 && schema == 0
+                        ? s->config.read_only
+                        : application != CACHE_SQLITE_APPLICATION_ID ||
+                              schema != CACHE_SQLITE_SCHEMA)) {
         (void)snprintf(s->message, sizeof s->message,
                        "not a cache file of schema %d", CACHE_SQLITE_SCHEMA);
         rc = CACHE_ESCHEMA;
@@ -231,7 +237,7 @@ CACHE_COLD int cache__sqlite_schema(struct cache_sqlite *s)
         (void)snprintf(
             sql, sizeof sql,
             "PRAGMA application_id = %d; PRAGMA user_version = %d;"
-            "CREATE TABLE IF NOT EXISTS %s(k BLOB PRIMARY KEY NOT NULL,"
+            "CREATE TABLE IF NOT EXISTS \"%s\"(k BLOB PRIMARY KEY NOT NULL,"
             " v BLOB NOT NULL, exp INTEGER NOT NULL, ver INTEGER NOT NULL)%s;"
             "CREATE TABLE IF NOT EXISTS cache_writers(n INTEGER NOT NULL)",
             CACHE_SQLITE_APPLICATION_ID, CACHE_SQLITE_SCHEMA, s->config.table,
@@ -258,6 +264,7 @@ CACHE_COLD int cache__sqlite_schema(struct cache_sqlite *s)
 CACHE_COLD int cache__sqlite_connect(struct cache_sqlite *s)
 {
     char sql[256];
+    int waited_ms;
     int rc = sqlite3_open_v2(s->config.path, &s->db,
                              SQLITE_OPEN_NOMUTEX |
                                  (s->config.read_only ? SQLITE_OPEN_READONLY
@@ -271,12 +278,22 @@ CACHE_COLD int cache__sqlite_connect(struct cache_sqlite *s)
     (void)sqlite3_busy_timeout(s->db, s->config.busy_timeout_ms);
     (void)snprintf(sql, sizeof sql,
                    "PRAGMA cache_size = -%d; PRAGMA synchronous = FULL;"
-                   "PRAGMA wal_autocheckpoint = %d;%s",
-                   s->config.cache_kib, CACHE_SQLITE_CHECKPOINT_PAGES,
-                   s->config.read_only ? "" : "PRAGMA journal_mode = WAL");
+                   "PRAGMA wal_autocheckpoint = %d",
+                   s->config.cache_kib, CACHE_SQLITE_CHECKPOINT_PAGES);
     rc = cache__sqlite_run(s, sql);
     if (rc == 0)
         rc = cache__sqlite_schema(s);
+    /* Only now: it changes the file, which must be ours.  SQLite does not wait
+     * for the lock of somebody who is at the same, so it is done here. */
+    (void)sqlite3_busy_timeout(s->db, 0);
+    for (waited_ms = 0; rc == 0 && !s->config.read_only; waited_ms++) {
+        rc = cache__sqlite_run(s, "PRAGMA journal_mode = WAL");
+        if (rc != CACHE_ELOCKED || waited_ms >= s->config.busy_timeout_ms)
+            break;
+        (void)sqlite3_sleep(1);
+        rc = 0;
+    }
+    (void)sqlite3_busy_timeout(s->db, s->config.busy_timeout_ms);
     return rc == 0 ? cache__sqlite_prepare(s) : rc;
 }
 
@@ -350,8 +367,11 @@ CACHE_COLD int cache__sqlite_write(struct cache_sqlite *s,
     enum cache_sqlite_statement which =
         put ? CACHE_SQLITE_PUT : CACHE_SQLITE_REMOVE;
     sqlite3_stmt *statement = s->statements[which];
+    /* Beyond 40 bits all are equal, so that none is refused as older. */
     int64_t version =
-        s->writer | (int64_t)(item->version & 0xffffffffffu);
+        s->writer | (int64_t)(item->version < CACHE_SQLITE_MAX_VERSION
+                                  ? item->version
+                                  : CACHE_SQLITE_MAX_VERSION);
     int64_t expires_ms = item->expires_ms > INT64_MAX
                              ? 0
                              : (int64_t)item->expires_ms;
@@ -422,8 +442,8 @@ CACHE_COLD void cache__sqlite_fail(struct cache_store_batch *batch, int status)
 CACHE_COLD void cache__sqlite_execute(struct cache_sqlite *s,
                                       struct cache_store_batch *batch)
 {
-    int64_t now_ms = cache__sqlite_now(s);
     bool writes = false;
+    int64_t now_ms;
     size_t i;
     int rc;
 
@@ -431,11 +451,16 @@ CACHE_COLD void cache__sqlite_execute(struct cache_sqlite *s,
         writes = writes || batch->items[i].op != CACHE_STORE_GET;
     rc = cache__sqlite_step(s, writes ? CACHE_SQLITE_BEGIN_WRITE
                                       : CACHE_SQLITE_BEGIN_READ);
+    now_ms = cache__sqlite_now(s); /* after the wait for the lock */
     for (i = 0; i < batch->n_items && rc == 0; i++) {
         struct cache_store_item *item = &batch->items[i];
 
         if (item->op == CACHE_STORE_GET) {
             item->status = cache__sqlite_get(s, item, now_ms);
+            /* After some errors SQLite rolls back by itself; what came next
+             * would be committed alone. */
+            if (sqlite3_get_autocommit(s->db))
+                rc = item->status;
             continue;
         }
         item->status = cache__sqlite_write(s, item);
@@ -535,17 +560,21 @@ CACHE_COLD int cache_sqlite_open(struct cache_sqlite *s,
 {
     int rc;
 
-    if (s == NULL || config == NULL)
+    if (s == NULL)
         return CACHE_EINVAL;
     memset(s, 0, sizeof *s);
-    s->config = *config;
+    if (config != NULL)
+        s->config = *config;
     if (s->config.table == NULL)
         s->config.table = CACHE_SQLITE_DEFAULT_TABLE;
     if (s->config.busy_timeout_ms == 0)
         s->config.busy_timeout_ms = CACHE_SQLITE_DEFAULT_BUSY_TIMEOUT_MS;
     if (s->config.cache_kib == 0)
         s->config.cache_kib = CACHE_SQLITE_DEFAULT_CACHE_KIB;
-    if (s->config.path == NULL || !cache__sqlite_is_identifier(s->config.table))
+    if (config == NULL)
+        rc = CACHE_EINVAL;
+    else if (s->config.path == NULL || s->config.path[0] == '\0' ||
+             !cache__sqlite_is_identifier(s->config.table))
         rc = CACHE_EPATH;
     else if (s->config.busy_timeout_ms < 0 || s->config.cache_kib < 0)
         rc = CACHE_ELIMIT;

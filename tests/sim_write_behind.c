@@ -148,7 +148,7 @@ static bool percent(uint32_t n)
     return below(100) < n;
 }
 
-/* --- keys, contents --------------------------------------------------------- */
+/* --- keys, contents ------------------------------------------------------- */
 
 /* Keys of different lengths, of which some are the beginnings of others. */
 static size_t key_make(uint32_t key, char *out)
@@ -198,7 +198,7 @@ static bool is_write(const struct cache_store_item *item, stamp number)
            memcmp(item->value.data, value, len) == 0;
 }
 
-/* --- the store --------------------------------------------------------------- */
+/* --- the store ------------------------------------------------------------ */
 
 /* Returns the status that the store would give. */
 static int store_apply(const struct parcel *p)
@@ -251,7 +251,7 @@ static void flight_apply(struct flight *f)
     f->applied = true;
 }
 
-/* --- the model of the machine ------------------------------------------------- */
+/* --- the model of the machine --------------------------------------------- */
 
 static bool is_covered(const struct key *k)
 {
@@ -363,7 +363,7 @@ static void on_dead_letter(const struct cache_store_item *item, void *user)
     }
 }
 
-/* --- what must hold at all times ------------------------------------------------ */
+/* --- what must hold at all times ------------------------------------------ */
 
 static bool is_settled(const struct barrier *b)
 {
@@ -439,7 +439,7 @@ static void check_all(void)
          "every write is accounted for");
 }
 
-/* --- events -------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------- */
 
 static void write_something(void)
 {
@@ -541,6 +541,14 @@ static bool has_poison(const struct cache_store_batch *batch)
     return false;
 }
 
+/* The largest batch that may hold a write which has failed. */
+static uint64_t company(const struct key *k)
+{
+    uint64_t n = k->fails < 31 ? s.config.max_batch >> k->fails : 0;
+
+    return (n > 0 ? n : 1) << s.w.n_recovered;
+}
+
 /* Whether this batch may be sent, with these items, now. */
 static void check_batch(const struct cache_store_batch *batch)
 {
@@ -560,10 +568,12 @@ static void check_batch(const struct cache_store_batch *batch)
         RULE(k->state == (retry ? RETRYING : WAITING),
              "one write of a key is at the store, and retries go apart");
         RULE(is_write(&batch->items[i], k->held), "the newest write is sent");
+        RULE(batch->items[i].status == 0, "a status is the store's to give");
         RULE(!retry || s.now > k->since, "a retry is later than the failure");
-        RULE(batch->n_items == 1 || k->fails == 0 ||
-                 batch->n_items <= s.config.max_batch >> k->fails,
-             "what failed n times has at most max_batch >> n companions");
+        RULE(batch->n_items <= s.config.max_batch, "max_batch");
+        RULE(k->fails == 0 || batch->n_items <= company(k),
+             "what failed n times comes with at most max_batch >> n others,"
+             " twice as many with each batch of retries stored since");
     }
 }
 
@@ -629,8 +639,11 @@ static void turn(void)
         check_all();
     }
     RULE(cache_wb_next_batch(&s.w, s.now) == NULL, "nothing else is sent");
-    if (s.n_flights == s.config.max_in_flight)
+    if (s.n_flights == s.config.max_in_flight) {
+        RULE(cache_wb_due_ms(&s.w) == UINT64_MAX,
+             "with max_in_flight batches at the store nothing is due");
         return;
+    }
     RULE(n_in(WAITING) < s.config.max_batch, "a full batch does not wait");
     for (i = 0; i < s.n_keys; i++) {
         const struct key *k = &s.keys[i];
@@ -682,6 +695,10 @@ static void pass(uint64_t until)
     for (;;) {
         uint64_t due_ms = cache_wb_due_ms(&s.w);
 
+        RULE(due_ms == UINT64_MAX ||
+                 due_ms <= s.now + s.config.interval_ms +
+                               s.config.retry_cap_ms,
+             "what is due is due soon");
         if (s.lazy && due_ms != UINT64_MAX)
             due_ms = (due_ms | 63) + 1;
         due_ms = due_ms < s.now ? s.now : due_ms;
@@ -699,7 +716,7 @@ static void pass(uint64_t until)
     s.now = until;
 }
 
-/* --- lives --------------------------------------------------------------------- */
+/* --- lives ---------------------------------------------------------------- */
 
 static void configure(void)
 {

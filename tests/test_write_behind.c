@@ -11,7 +11,7 @@
 #include "cache_store.h"
 #include "tests/test.h"
 
-/* --- the machine under test, and what its hooks have seen -------------------- */
+/* --- the machine under test, and what its hooks have seen ----------------- */
 
 #define MAX_LETTERS 64
 #define FOREVER 1000000u /* later than any backoff of these tests */
@@ -134,7 +134,7 @@ static void sound(void)
     CHECK_EQ(s->n_dead + s->n_lost, n_letters);
 }
 
-/* --- steps: each ends in sound() ---------------------------------------------- */
+/* --- steps: each ends in sound() ------------------------------------------ */
 
 static struct cache_bytes bytes_of(const char *string)
 {
@@ -171,9 +171,12 @@ static struct cache_store_batch *next(uint64_t now_ms)
 {
     uint64_t due_ms = cache_wb_due_ms(&w);
     struct cache_store_batch *batch = cache_wb_next_batch(&w, now_ms);
+    size_t i;
 
     CHECK_EQ(batch != NULL, due_ms <= now_ms && due_ms != UINT64_MAX);
     CHECK(batch == NULL || batch->n_items > 0);
+    for (i = 0; batch != NULL && i < batch->n_items; i++)
+        CHECK_EQ(batch->items[i].status, 0); /* it is the store's to give */
     sound();
     return batch;
 }
@@ -269,7 +272,7 @@ static struct cache_store_batch *bring_to(enum cache_wb_state state)
     return batch;
 }
 
-/* --- init and destroy ----------------------------------------------------------- */
+/* --- init and destroy ----------------------------------------------------- */
 
 static void config_errors(void)
 {
@@ -445,7 +448,7 @@ static void seed_0_is_random(void)
     CHECK(memcmp(hashes[0], hashes[1], sizeof hashes[0]) != 0);
 }
 
-/* --- writes ----------------------------------------------------------------------- */
+/* --- writes --------------------------------------------------------------- */
 
 static void write_reaches_the_store(void)
 {
@@ -578,7 +581,46 @@ static void versions_increase(void)
     shut();
 }
 
-/* --- coalescing and order ------------------------------------------------------------- */
+static int compare_words(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Two keys that have the same hash, all 32 bits of it. */
+static void keys_with_equal_hashes(void)
+{
+    enum { N = 400000 }; /* 18 pairs are expected, and the seed is fixed */
+    static uint64_t words[N];
+    char one[9], two[9];
+    size_t i;
+
+    open_small();
+    for (i = 0; i < N; i++) {
+        (void)snprintf(one, sizeof one, "%u", (unsigned)i);
+        words[i] = (uint64_t)cache__wb_hash(&w, bytes_of(one)) << 32 | i;
+    }
+    qsort(words, N, sizeof *words, compare_words);
+    for (i = 1; i < N && words[i] >> 32 != words[i - 1] >> 32; i++)
+        ;
+    CHECK(i < N);
+    (void)snprintf(one, sizeof one, "%u", (unsigned)(words[i] & UINT32_MAX));
+    (void)snprintf(two, sizeof two, "%u",
+                   (unsigned)(words[i - 1] & UINT32_MAX));
+    CHECK_EQ(put(one, "1", 0), 0);
+    CHECK(find(two) == NULL);
+    CHECK_EQ(put(two, "2", 0), 0);
+    CHECK_EQ(cache_wb_n_dirty(&w), 2);
+    CHECK(finds(one, "1") && finds(two, "2"));
+    CHECK_EQ(put(one, NULL, 0), 0);
+    CHECK(finds(one, NULL) && finds(two, "2"));
+    finish(next_of(2, 100), 0, 100);
+    CHECK(find(one) == NULL && find(two) == NULL);
+    shut();
+}
+
+/* --- coalescing and order ------------------------------------------------- */
 
 /* In every state but SENT, a write takes the place of the older one. */
 static void coalesces(void)
@@ -779,7 +821,7 @@ static void hot_key(void)
     shut();
 }
 
-/* --- batches ---------------------------------------------------------------------------- */
+/* --- batches -------------------------------------------------------------- */
 
 static void batch_by_interval(void)
 {
@@ -899,7 +941,7 @@ static void conflict_settles(void)
     shut();
 }
 
-/* --- flush ---------------------------------------------------------------------------------- */
+/* --- flush ---------------------------------------------------------------- */
 
 static void flush_of_nothing(void)
 {
@@ -1110,7 +1152,7 @@ static void flush_ends_with_dead_letters(void)
     shut();
 }
 
-/* --- retries --------------------------------------------------------------------------------- */
+/* --- retries -------------------------------------------------------------- */
 
 #define N_FAILURES 12
 
@@ -1267,13 +1309,13 @@ static void companions_are_halved(void)
 static void companions_of_every_write(void)
 {
     struct cache_wb_config config = small();
-    struct cache_store_batch *batch;
+    struct cache_store_batch *batch, *batches[8];
     uint64_t now = 0, seed;
-    unsigned i;
+    unsigned i, n;
 
     for (seed = 1; seed < 30; seed++) { /* so that each is due first at times */
         config.seed = seed;
-        config.max_in_flight = 2;
+        config.max_in_flight = 8;
         open_with(&config);
         CHECK_EQ(put("a", "v", now), 0);
         for (i = 0; i < 3; i++, now += FOREVER) { /* a has failed 3 times */
@@ -1289,15 +1331,43 @@ static void companions_of_every_write(void)
         finish(next_of(4, now), CACHE_EIO, now);
         finish(batch, CACHE_EIO, now);
         now += FOREVER;
-        while ((batch = next(now)) != NULL) {
+        for (n = 0; (batch = next(now)) != NULL; n++) {
             for (i = 0; i < batch->n_items; i++)
                 if (is_item(&batch->items[i], "a", "v"))
                     CHECK_EQ(batch->n_items, 1);
-            finish(batch, 0, now);
+            batches[n] = batch;
         }
+        while (n-- > 0)
+            finish(batches[n], 0, now);
         CHECK_EQ(cache_wb_n_dirty(&w), 0);
         shut();
     }
+}
+
+/* After an outage everything has failed often and would go alone. */
+static void batches_grow_again_after_an_outage(void)
+{
+    struct cache_wb_config config = small();
+    uint64_t now = 0;
+    unsigned i, n_batches;
+    char key[] = "k0";
+
+    config.max_dirty = config.max_batch = 64;
+    open_with(&config);
+    for (i = 0; i < 64; i++) {
+        key[1] = (char)('0' + i);
+        CHECK_EQ(put(key, "v", now), 0);
+    }
+    while (cache_wb_due_ms(&w) != UINT64_MAX && w.stats.n_failed < 64 * 8) {
+        now += FOREVER;
+        finish(next(now), CACHE_EIO, now);
+    }
+    for (n_batches = 0; cache_wb_n_dirty(&w) > 0; n_batches++) {
+        now += FOREVER;
+        finish(next(now), 0, now);
+    }
+    CHECK(n_batches <= 8); /* 1, 2, 4, 8, 16, 32, 1 */
+    shut();
 }
 
 /* A store that fails every batch with the key "p" in it, whole. */
@@ -1306,7 +1376,7 @@ static void poisoned_row_ends_up_alone(void)
     struct cache_wb_config config = small();
     struct cache_store_batch *batch;
     uint64_t now = 0, seed;
-    unsigned i;
+    unsigned i, n_batches;
     char key[] = "i";
 
     for (seed = 1; seed < 50; seed++) {
@@ -1314,18 +1384,19 @@ static void poisoned_row_ends_up_alone(void)
 
         config.seed = seed;
         config.max_dirty = config.max_batch = 8;
-        config.max_attempts = 5; /* 8, 4, 2, 1, 1 */
+        config.max_attempts = 12;
         open_with(&config);
         for (key[0] = 'i'; key[0] < 'q'; key[0]++)
             CHECK_EQ(put(key, "v", now), 0);
-        while (cache_wb_n_dirty(&w) > 0) {
+        for (n_batches = 0; cache_wb_n_dirty(&w) > 0; n_batches++) {
+            CHECK(n_batches < 100);
             /* Either as soon as possible, or with everything due. */
             now = seed % 2 ? cache_wb_due_ms(&w) : now + FOREVER;
             batch = next(now);
             for (i = 0; i < batch->n_items; i++)
                 if (is_item(&batch->items[i], "p", "v"))
                     break;
-            alone = i < batch->n_items && batch->n_items == 1;
+            alone = alone || (i < batch->n_items && batch->n_items == 1);
             finish(batch, i < batch->n_items ? CACHE_EIO : 0, now);
         }
         CHECK(alone);
@@ -1459,7 +1530,7 @@ static void no_hook_for_dead_letters(void)
     shut();
 }
 
-/* --- a full buffer ------------------------------------------------------------------------------ */
+/* --- a full buffer -------------------------------------------------------- */
 
 static void full(void)
 {
@@ -1539,7 +1610,7 @@ static void full_and_all_of_it_sent(void)
     }
 }
 
-/* --- giving up ------------------------------------------------------------------------------------ */
+/* --- giving up ------------------------------------------------------------ */
 
 /* What becomes of "a" in each state, with a store that then says `status`. */
 static void give_up_in_each_state(void)
@@ -1655,6 +1726,7 @@ int main(int argc, char **argv)
         TEST(bad_writes),
         TEST(bytes_are_copied),
         TEST(versions_increase),
+        TEST(keys_with_equal_hashes),
         TEST(coalesces),
         TEST(put_coalesces_with_remove),
         TEST(find_has_the_newest),
@@ -1682,6 +1754,7 @@ int main(int argc, char **argv)
         TEST(retries_in_order),
         TEST(companions_are_halved),
         TEST(companions_of_every_write),
+        TEST(batches_grow_again_after_an_outage),
         TEST(poisoned_row_ends_up_alone),
         TEST(max_attempts),
         TEST(max_attempts_0_is_for_ever),
