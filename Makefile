@@ -41,9 +41,9 @@ test: setup-test
 check-all: setup-test
 	@$(MAKE) -s -j2 $(plain) $(asan) $(tsan) $(clang) $(examples) \
 	    build/micro build/replay build/workload.filelog
-	@TEST_SCALE=10 tests/run.sh $(plain) $(asan) $(tsan) $(clang) $(scripts)
-	@$(MAKE) -s micro
 	@build/replay build/workload.filelog
+	@$(MAKE) -s micro
+	@TEST_SCALE=10 tests/run.sh $(plain) $(asan) $(tsan) $(clang) $(scripts)
 
 micro: setup-test
 	@$(MAKE) -s build/micro
@@ -79,7 +79,7 @@ build/examples/%: examples/%.c $(HEADERS)
 
 build/micro: bench/micro.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ $(LIBS)
+	$(CC) $(CFLAGS) $(PLAIN) '-DBENCH_FLAGS="$(PLAIN)"' $< -o $@ $(LIBS)
 
 build/replay: bench/replay.c bench/filelog.h $(HEADERS)
 	@mkdir -p $(@D)
