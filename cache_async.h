@@ -712,8 +712,14 @@ CACHE_COLD void cache__async_turn(struct cache_async *a)
 
 CACHE_COLD void cache__async_prepare(uv_prepare_t *handle)
 {
+    struct cache_async *a = (struct cache_async *)handle->data;
+
     (void)uv_prepare_stop(handle);
-    cache__async_turn((struct cache_async *)handle->data);
+    cache__async_turn(a);
+    /* What a callback has just begun: this handle will not run again before
+     * the loop waits, so the loop must not wait. */
+    if (uv_is_active((uv_handle_t *)handle))
+        (void)uv_timer_start(&a->timer, cache__async_on_timer, 0, 0);
 }
 
 CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)

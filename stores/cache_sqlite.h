@@ -551,8 +551,8 @@ CACHE_COLD bool cache__sqlite_is_identifier(const char *name)
  * Returns 0; CACHE_EINVAL (NULL); CACHE_EPATH (no path, or a table name that is
  * not one); CACHE_ELIMIT (a negative number); CACHE_ESCHEMA (the file is another
  * program's, or read_only and empty); CACHE_EACCESS, CACHE_ECORRUPT,
- * CACHE_ELOCKED, CACHE_EIO, CACHE_ENOMEM or CACHE_ESTORE.  On error nothing
- * is open, and s->message has SQLite's words.
+ * CACHE_ELOCKED, CACHE_EFULL, CACHE_EIO, CACHE_ENOMEM or CACHE_ESTORE.  On
+ * error nothing is open, and s->message has SQLite's words.
  * Close with s->store.close(&s->store): it completes what was submitted.
  */
 CACHE_COLD int cache_sqlite_open(struct cache_sqlite *s,

@@ -860,6 +860,42 @@ static void close_without_a_callback(void)
     tear_down();
 }
 
+static void flush_asks(struct cache_flush *flush, int status)
+{
+    (void)flush;
+    CHECK_EQ(status, 0);
+    CHECK_EQ(ask(&asks[1], 6), 0);
+}
+
+static void cancelled_asks(struct plain_request *req, int status)
+{
+    answered(req, status);
+    CHECK_EQ(ask(&asks[3], 8), 0);
+}
+
+/* Flushes and cancelled waiters are told just before the loop waits: what is
+ * begun there must not wait for something else to wake the loop. */
+static void work_begun_in_a_callback_does_not_wait(void)
+{
+    static struct cache_flush flush;
+    uint64_t began;
+
+    prepare(10);
+    config.timeout_ms = 5000; /* would wake a loop that waits */
+    begin();
+    stored(6, 60);
+    stored(8, 80);
+    began = uv_hrtime();
+    CHECK_EQ(cache_async_flush(&half.base, &flush, flush_asks), 0);
+    CHECK_EQ(ask_with(&asks[2], 5, 0, cancelled_asks), 0);
+    CHECK_EQ(plain_fetch_cancel(&asks[2].req), 0);
+    run();
+    CHECK_EQ(asks[1].out, 60);
+    CHECK_EQ(asks[3].out, 80);
+    CHECK(uv_hrtime() - began < UINT64_C(4000000000));
+    tear_down();
+}
+
 static int n_rounds;
 
 static void asks_again(struct plain_request *req, int status)
@@ -1180,6 +1216,7 @@ static void random_with_sqlite(void)
     CHECK_EQ(cache_sqlite_open(&db, &db_config), 0);
     prepare(30);
     config.store = &db.store;
+    config.write_behind.max_dirty = RANDOM_KEYS; /* which check() walks */
     begin();
     random_operations(test_seed, 20000);
     CHECK_EQ(cache_async_close(&half.base, on_close), 0);
@@ -1237,6 +1274,7 @@ static const struct test tests[] = {
     TEST(close_inside_a_callback),
     TEST(cancel_while_closing),
     TEST(close_without_a_callback),
+    TEST(work_begun_in_a_callback_does_not_wait),
     TEST(request_is_used_again_in_its_callback),
     TEST(wrong_configs),
     TEST(every_failed_allocation),

@@ -21,7 +21,7 @@ static void *encoded(const struct cache_codec *codec, const void *object,
     return out;
 }
 
-/* --- objects --------------------------------------------------------------- */
+/* --- objects ------------------------------------------------------------- */
 
 struct point {
     int32_t x, y;
@@ -91,7 +91,7 @@ static void object_of_another_size(void)
     CHECK_EQ(number, 77); /* unchanged on error */
 }
 
-/* --- strings ----------------------------------------------------------------- */
+/* --- strings ------------------------------------------------------------- */
 
 static void string_round_trip(void)
 {

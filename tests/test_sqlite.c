@@ -53,7 +53,7 @@ static void sleep_ms(unsigned ms)
     nanosleep(&pause, NULL);
 }
 
-/* --- a disk that fails on demand ---------------------------------------------- */
+/* --- a disk that fails on demand ----------------------------------------- */
 
 /* It is every test's disk but for those that say use_real_disk().  It does not
  * sync: no test cuts the power, and there are thousands of commits. */
@@ -242,7 +242,7 @@ static void use_real_disk(void)
     CHECK_EQ(sqlite3_vfs_register(real_vfs, 1), SQLITE_OK);
 }
 
-/* --- memory that runs out on demand -------------------------------------------- */
+/* --- memory that runs out on demand -------------------------------------- */
 
 static sqlite3_mem_methods real_memory;
 static atomic_int memory_left = -1; /* allocations until one fails; -1 = none */
@@ -280,7 +280,7 @@ static bool use_scarce_memory(void)
     return sqlite3_config(SQLITE_CONFIG_MALLOC, &methods) == SQLITE_OK;
 }
 
-/* --- another process that locks the file ---------------------------------------- */
+/* --- another process that locks the file --------------------------------- */
 
 static struct {
     pid_t pid; /* 0 = there is none */
@@ -356,7 +356,7 @@ static void end_locker(void)
     locker.pid = 0;
 }
 
-/* --- stores and files ------------------------------------------------------------- */
+/* --- stores and files ---------------------------------------------------- */
 
 static char directory[256]; /* of this run */
 static char path[300];      /* of this test's file */
@@ -478,7 +478,7 @@ static const char *sql_text(const char *text)
     return sql_text_on(db->db, text);
 }
 
-/* --- batches, synchronously ----------------------------------------------------- */
+/* --- batches, synchronously ---------------------------------------------- */
 
 static pthread_mutex_t done_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t done_wake = PTHREAD_COND_INITIALIZER;
@@ -683,7 +683,7 @@ static void check_many(size_t n, bool present)
     }
 }
 
-/* --- opening --------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------- */
 
 static int entries_of(const char *name)
 {
@@ -990,7 +990,7 @@ static void open_waits_for_a_lock(void)
     tear_down();
 }
 
-/* --- get, put, remove ------------------------------------------------------------- */
+/* --- get, put, remove ---------------------------------------------------- */
 
 static void round_trip(void)
 {
@@ -1207,7 +1207,7 @@ static void batch_is_in_order(void)
     tear_down();
 }
 
-/* --- expiry ----------------------------------------------------------------------- */
+/* --- expiry -------------------------------------------------------------- */
 
 static void put_expiring(const char *key, uint64_t expires_ms)
 {
@@ -1329,7 +1329,7 @@ static void expired_rows_are_deleted(void)
         open_store(0);
         many_puts(MANY, "sweep", 30);
         for (i = 0; i < MANY; i++) /* a third never, a third early, late */
-            many[i].expires_ms = i % 3 * 1000000 + (i % 3 ? 1000000 : 0);
+            many[i].expires_ms = i % 3 ? (i % 3 + 1) * 1000000 : 0;
         run(many, MANY);
         check_statuses(many, MANY, 0);
         put_expiring(long_key, 2000000);
@@ -1339,7 +1339,7 @@ static void expired_rows_are_deleted(void)
         CHECK_EQ(n_rows(), MANY + 3);
         atomic_store(&wall_ms, 1999999);
         sweep(MANY);
-        CHECK_EQ(n_rows(), MANY + 3 - 0);
+        CHECK_EQ(n_rows(), MANY + 3);
         atomic_store(&wall_ms, 2000000);
         sweep(MANY);
         sweep(MANY);
@@ -1390,7 +1390,7 @@ static void sweep_is_bounded(void)
     tear_down();
 }
 
-/* --- versions --------------------------------------------------------------------- */
+/* --- versions ------------------------------------------------------------ */
 
 static void older_versions_are_refused(void)
 {
@@ -1442,6 +1442,9 @@ static void another_writer_overwrites(void)
     CHECK_STR(value_on(other, "a"), "third");
     CHECK_EQ(erase_on(other, "a", 2), 0);
     CHECK_STR(value("a"), "(absent)");
+    CHECK_EQ(put_on(other, "a", "fourth", 1000), 0);
+    CHECK_EQ(erase_on(db, "a", 1), 0); /* either way */
+    CHECK_STR(value("a"), "(absent)");
     /* The next open is another writer, too. */
     CHECK_EQ(put_on(db, "a", "before", 5000), 0);
     reopen();
@@ -1476,7 +1479,7 @@ static void versions_without_end(void)
     tear_down();
 }
 
-/* --- durability and atomicity ----------------------------------------------------- */
+/* --- durability and atomicity -------------------------------------------- */
 
 static void settings_are_in_force(void)
 {
@@ -1608,7 +1611,7 @@ static void full_disk(void)
     tear_down();
 }
 
-/* --- faults below: every operation of the disk, every allocation ------------------- */
+/* --- faults below: every operation of the disk, every allocation --------- */
 
 /* Writes far apart and a read between: each goes to the disk by itself. */
 static struct cache_store_item trial[5];
@@ -1843,7 +1846,7 @@ static void out_of_memory_in_open(void)
     tear_down();
 }
 
-/* --- locks, rights, damage ---------------------------------------------------------- */
+/* --- locks, rights, damage ----------------------------------------------- */
 
 static void locked_by_another_process(void)
 {
@@ -2021,7 +2024,7 @@ static void damaged_file(void)
     tear_down();
 }
 
-/* --- closing ----------------------------------------------------------------------- */
+/* --- closing ------------------------------------------------------------- */
 
 #define QUEUE 100
 
@@ -2137,7 +2140,7 @@ static void submit_while_closing(void)
     tear_down();
 }
 
-/* --- several threads and processes --------------------------------------------------- */
+/* --- several threads and processes --------------------------------------- */
 
 enum { N_WRITERS = 3, N_WRITER_BATCHES = 60, N_WRITER_ROWS = 8 };
 
@@ -2225,7 +2228,7 @@ static void many_threads_on_one_store(void)
     tear_down();
 }
 
-/* --- kill -9 -------------------------------------------------------------------------- */
+/* --- kill -9 ------------------------------------------------------------- */
 
 enum { KILL_ROWS = 8 };
 
@@ -2346,7 +2349,7 @@ static void kill_9(void)
     tear_down();
 }
 
-/* --- with the write-behind machine ------------------------------------------------------- */
+/* --- with the write-behind machine --------------------------------------- */
 
 enum { WB_KEYS = 60, WB_VALUE = 5000 }; /* more than a page: never fits */
 
@@ -2605,7 +2608,7 @@ static void wb_with_a_poisoned_row(void)
     tear_down();
 }
 
-/* --- main ------------------------------------------------------------------------------ */
+/* --- main ---------------------------------------------------------------- */
 
 static const struct test tests[] = {
     TEST(open_wants_sense),
