@@ -122,9 +122,9 @@ enum cache_option {
 };
 
 #define CACHE__IS_POLICY(options)                                              \
-    (((options) & CACHE__POLICY_BITS) == CACHE_FIFO ||                         \
-     ((options) & CACHE__POLICY_BITS) == CACHE_LRU ||                          \
-     ((options) & CACHE__POLICY_BITS) == CACHE_SIEVE)
+    (((options)&CACHE__POLICY_BITS) == CACHE_FIFO ||                           \
+     ((options)&CACHE__POLICY_BITS) == CACHE_LRU ||                            \
+     ((options)&CACHE__POLICY_BITS) == CACHE_SIEVE)
 
 /* Why a value left the cache. */
 enum cache_cause {
@@ -167,6 +167,7 @@ enum cache_error {
     CACHE_ENOSTORE = -5030,
     CACHE_ENOCODEC = -5031,
     CACHE_EPATH = -5032,
+    CACHE_EOWNER = -5033,
 
     /* from stores, codecs and the write-behind machine */
     CACHE_ECODEC = -5041,
@@ -191,21 +192,33 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_EINVAL: return "invalid argument, or a feature that is off";
     case CACHE_ENOMEM: return "out of memory";
     case CACHE_EFULL: return "full";
-    case CACHE_EKEY: return "the key is absent, or present where it must not be";
+    case CACHE_EKEY:
+        return "the key is absent, or present where it must not be";
     case CACHE_EBUSY: return "called from a callback of the same cache";
     case CACHE_ETTL: return "time to live below one tick or beyond range";
     case CACHE_ECAPACITY: return "config: capacity is 0 or above 2^31 - 2";
-    case CACHE_ETICK: return "config: tick_ms is set but the cache does not expire";
-    case CACHE_ENOEXPIRY: return "config: ttl_ms is set but the cache does not expire";
-    case CACHE_ECLOCK: return "config: no monotonic clock is declared here, give now";
-    case CACHE_EALLOCATOR: return "config: alloc and free come together or not at all";
-    case CACHE_ESIZE: return "config: the cache would not fit the address space";
-    case CACHE_EBUFFER: return "the buffer is NULL or smaller than memory_needed";
-    case CACHE_ELIMIT: return "config: a limit is 0, out of range or above another";
-    case CACHE_ERETRY: return "config: retry_base_ms is 0 or above retry_cap_ms";
+    case CACHE_ETICK:
+        return "config: tick_ms is set but the cache does not expire";
+    case CACHE_ENOEXPIRY:
+        return "config: ttl_ms is set but the cache does not expire";
+    case CACHE_ECLOCK:
+        return "config: no monotonic clock is declared here, give now";
+    case CACHE_EALLOCATOR:
+        return "config: alloc and free come together or not at all";
+    case CACHE_ESIZE:
+        return "config: the cache would not fit the address space";
+    case CACHE_EBUFFER:
+        return "the buffer is NULL or smaller than memory_needed";
+    case CACHE_ELIMIT:
+        return "config: a limit is 0, out of range or above another";
+    case CACHE_ERETRY:
+        return "config: retry_base_ms is 0 or above retry_cap_ms";
     case CACHE_ENOSTORE: return "config: a store is needed";
-    case CACHE_ENOCODEC: return "config: a codec is missing or for another type";
-    case CACHE_EPATH: return "config: path or table name is missing or not valid";
+    case CACHE_ENOCODEC:
+        return "config: a codec is missing or for another type";
+    case CACHE_EOWNER: return "keys that are pointers need .key_copy here";
+    case CACHE_EPATH:
+        return "config: path or table name is missing or not valid";
     case CACHE_ECODEC: return "stored bytes do not decode to a value";
     case CACHE_ETOOBIG: return "key or value is larger than the limit";
     case CACHE_EACCESS: return "the store cannot be opened or written: access";
@@ -229,8 +242,8 @@ CACHE_COLD const char *cache_strerror(int code)
 
 /* What init needs.  A member that is zero has the default that it names. */
 struct cache_config {
-    size_t capacity; /* entries, 1 to CACHE_MAX_CAPACITY; required */
-    uint64_t ttl_ms; /* time to live of a put without one; 0 = forever */
+    size_t capacity;  /* entries, 1 to CACHE_MAX_CAPACITY; required */
+    uint64_t ttl_ms;  /* time to live of a put without one; 0 = forever */
     uint32_t tick_ms; /* resolution of expiry; 0 = CACHE_DEFAULT_TICK_MS.  An
                          entry is never returned after its time to live, and
                          may go up to one tick before its end.  2^32 ticks
@@ -495,7 +508,7 @@ CACHE_COLD uint64_t cache__random_seed(const void *salt)
     return seed;
 }
 
-/* --- the engine: slots and hashes, no keys and no values ------------------ */
+/* --- the engine: slots and hashes, no keys and no values ----------------- */
 
 /* The part of a cache that does not depend on its types. */
 struct cache {
@@ -518,13 +531,13 @@ struct cache {
     uint32_t free_slots; /* head of the list of slots that were freed */
     bool busy;           /* a callback of this cache is running */
 
-    uint32_t tick;         /* the latest tick seen: starts at 1, never falls */
-    uint32_t tick_ms;      /* length of a tick */
-    uint64_t start_ms;     /* config.now() at init */
-    uint64_t next_tick_ms; /* when `tick` will be out of date */
-    uint64_t ttl_ms;       /* of a put without one, CACHE_NEVER = forever */
-    uint32_t soonest;      /* no entry has an earlier deadline than this */
-    uint32_t sweep_at;     /* the slot that the sweep looked at last */
+    uint32_t tick;          /* the latest tick seen: starts at 1, never falls */
+    uint32_t tick_ms;       /* length of a tick */
+    uint64_t start_ms;      /* config.now() at init */
+    uint64_t next_tick_ms;  /* when `tick` will be out of date */
+    uint64_t ttl_ms;        /* of a put without one, CACHE_NEVER = forever */
+    uint32_t soonest;       /* no entry has an earlier deadline than this */
+    uint32_t sweep_at;      /* the slot that the sweep looked at last */
     uint32_t sweep_soonest; /* earliest deadline that this sweep left behind */
 
     struct cache_stats stats;
@@ -537,8 +550,8 @@ struct cache {
 
 /* What the engine has to know of a type; one constant for each. */
 struct cache_type {
-    uint32_t options;  /* enum cache_option */
-    size_t node_bytes; /* sizeof(struct name_node) */
+    uint32_t options;   /* enum cache_option */
+    size_t node_bytes;  /* sizeof(struct name_node) */
     size_t entry_bytes; /* sizeof(K) + sizeof(V) */
     uint32_t (*slot_hash)(const struct cache *c, uint32_t slot);
     uint32_t (*slot_find)(const struct cache *c, uint32_t slot);
@@ -678,9 +691,8 @@ CACHE_INLINE uint32_t *cache__link(const struct cache *c, uint32_t options,
 }
 
 /* The hash that is kept for a slot is this one; true if none is kept. */
-CACHE_INLINE bool cache__hash_may_match(const struct cache *c,
-                                        uint32_t options, uint32_t slot,
-                                        uint32_t hash)
+CACHE_INLINE bool cache__hash_may_match(const struct cache *c, uint32_t options,
+                                        uint32_t slot, uint32_t hash)
 {
     return !cache__keeps_hash(options) ||
            cache__link(c, options, slot)[1] == hash;
@@ -778,7 +790,7 @@ CACHE_INLINE const char *cache__policy_check(const struct cache *c,
     }
 }
 
-/* --- engine: making a cache ----------------------------------------------- */
+/* --- engine: making a cache ---------------------------------------------- */
 
 #define CACHE__LINE 64u /* arrays start on a cache line */
 
@@ -815,12 +827,11 @@ CACHE_COLD struct cache__layout cache__plan(const struct cache_type *type,
     size_t at = slots > SIZE_MAX / 64 ? SIZE_MAX : 0; /* 32-bit machines */
 
     (void)cache__place(&at, 2 * slots, sizeof(uint32_t));
-    l.chain = cache__place(&at, slots,
-                           cache__keeps_hash(type->options) ? 8 : 4);
-    l.policy = cache__place(&at, cache__policy_layout(type->options, capacity),
-                            1);
-    l.expire = cache__place(&at, slots,
-                            (type->options & CACHE_EXPIRY) ? 4 : 0);
+    l.chain =
+        cache__place(&at, slots, cache__keeps_hash(type->options) ? 8 : 4);
+    l.policy =
+        cache__place(&at, cache__policy_layout(type->options, capacity), 1);
+    l.expire = cache__place(&at, slots, (type->options & CACHE_EXPIRY) ? 4 : 0);
     l.nodes = cache__place(&at, slots, type->node_bytes);
     /* A line more, so that the block may start at any address. */
     l.total = at > CACHE__LAYOUT_LIMIT ? 0 : at + CACHE__LINE - 1;
@@ -945,8 +956,8 @@ CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
     bytes = cache__memory_needed(type, config);
     if (bytes == 0)
         return CACHE_ESIZE;
-    memory = config->alloc ? config->alloc(bytes, config->user)
-                           : calloc(1, bytes);
+    memory =
+        config->alloc ? config->alloc(bytes, config->user) : calloc(1, bytes);
     if (memory == NULL)
         return CACHE_ENOMEM;
     cache__set_up(c, type, config, memory, config->alloc == NULL);
@@ -954,7 +965,7 @@ CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
     return 0;
 }
 
-/* --- engine: entries ------------------------------------------------------ */
+/* --- engine: entries ----------------------------------------------------- */
 
 CACHE_INLINE void cache__count(uint32_t options, uint64_t *counter)
 {
@@ -1011,8 +1022,8 @@ CACHE_INLINE int cache__begin_put(struct cache *c, uint32_t options,
  * What it will touch of it has been sent for, except the node. */
 CACHE_INLINE uint32_t cache__look_ahead(struct cache *c, uint32_t options)
 {
-    bool hand = (options & CACHE__POLICY_BITS) == CACHE_SIEVE &&
-                c->policy.hand != 0;
+    bool hand =
+        (options & CACHE__POLICY_BITS) == CACHE_SIEVE && c->policy.hand != 0;
     uint32_t next = hand ? c->policy.hand : c->policy.links[0].newer;
     uint32_t slot = c->policy.links[next].newer;
 
@@ -1132,8 +1143,7 @@ CACHE_COLD uint32_t cache__victim(struct cache *c, uint32_t options,
     return slot;
 }
 
-CACHE_COLD uint32_t cache__sweep(struct cache *c,
-                                 const struct cache_type *type,
+CACHE_COLD uint32_t cache__sweep(struct cache *c, const struct cache_type *type,
                                  uint32_t max_items)
 {
     uint32_t slot;
@@ -1204,7 +1214,7 @@ CACHE_COLD struct cache_memory cache__memory(const struct cache *c,
     return m;
 }
 
-/* --- engine: check --------------------------------------------------------- */
+/* --- engine: check ------------------------------------------------------- */
 
 /* Every chain: its slots are live and belong there.  Returns the number of
  * slots in all chains, or capacity + 1 if something is wrong. */
@@ -1265,7 +1275,7 @@ CACHE_COLD const char *cache__check(const struct cache *c,
     return cache__policy_check(c, type->options);
 }
 
-/* --- advice --------------------------------------------------------------- */
+/* --- advice -------------------------------------------------------------- */
 
 /*
  * Names a setting that is legal but unwise.
@@ -1293,21 +1303,28 @@ CACHE_COLD const char *cache_config_hint(const struct cache_config *config)
     return NULL;
 }
 
-/* --- making a type --------------------------------------------------------- */
+/* --- making a type ------------------------------------------------------- */
 
 /* Is the key's equality dear?  Then its hash is kept. */
 #if defined(__cplusplus)
-template <typename T> struct cache__dear { enum { value = 0 }; };
-template <typename T> struct cache__dear<T *> { enum { value = 1 }; };
-template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
+template <typename T> struct cache__dear {
+    enum { value = 0 };
+};
+template <typename T> struct cache__dear<T *> {
+    enum { value = 1 };
+};
+template <> struct cache__dear<cache_bytes> {
+    enum { value = 1 };
+};
 #define CACHE__DEAR_KEY(K) (int(cache__dear<K>::value) != 0)
 #elif defined(__GNUC__)
 #define CACHE__DEAR_KEY(K)                                                     \
     (__builtin_classify_type(*(K *)0) == 5 /* a pointer */ ||                  \
-     _Generic(*(K *)0, struct cache_bytes: 1, default: 0))
+     _Generic(*(K *)0, struct cache_bytes : 1, default : 0))
 #else
-#define CACHE__DEAR_KEY(K) _Generic(*(K *)0, struct cache_bytes: 1,            \
-                                    const char *: 1, char *: 1, default: 0)
+#define CACHE__DEAR_KEY(K)                                                     \
+    _Generic(*(K *)0, struct cache_bytes : 1, const char * : 1, char * : 1,    \
+             default : 0)
 #endif
 
 /* Types, callbacks and the constant that describes them to the engine. */
@@ -1327,12 +1344,11 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
         const name##_key *key;                                                 \
         const name##_value *value;                                             \
     };                                                                         \
-    typedef int (*name##_compute_fn)(const name##_key *key,                    \
-                                     name##_value *value, bool present,        \
-                                     void *user);                              \
+    typedef int (*name##_compute_fn)(                                          \
+        const name##_key *key, name##_value *value, bool present, void *user); \
     struct name##_callbacks {                                                  \
-        int (*key_copy)(name##_key *key, void *user) CACHE__NULL_DEFAULT;      \
-        void (*key_free)(name##_key *key, void *user) CACHE__NULL_DEFAULT;     \
+        int (*key_copy)(name##_key * key, void *user) CACHE__NULL_DEFAULT;     \
+        void (*key_free)(name##_key * key, void *user) CACHE__NULL_DEFAULT;    \
         void (*on_remove)(const name##_key *key, name##_value *value,          \
                           enum cache_cause cause,                              \
                           void *user) CACHE__NULL_DEFAULT;                     \
@@ -1340,16 +1356,16 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
     CACHE__STATIC_ASSERT(CACHE__IS_POLICY(opts),                               \
                          "CACHE_DEFINE: the options need exactly one policy, " \
                          "such as CACHE_SIEVE");                               \
-    CACHE__STATIC_ASSERT(((opts) & ~(CACHE__POLICY_BITS |                      \
-                                     CACHE__FEATURE_BITS)) == 0,               \
-                         "CACHE_DEFINE: the options have an unknown bit");     \
+    CACHE__STATIC_ASSERT(                                                      \
+        ((opts) & ~(CACHE__POLICY_BITS | CACHE__FEATURE_BITS)) == 0,           \
+        "CACHE_DEFINE: the options have an unknown bit");                      \
     enum {                                                                     \
         name##__options =                                                      \
             (opts) | CACHE__DEAR_KEY(name##_key) * CACHE_KEEP_HASH             \
     };                                                                         \
     CACHE_INLINE struct name##_callbacks name##__callbacks(void)               \
     {                                                                          \
-        return __extension__(struct name##_callbacks){ __VA_ARGS__ };          \
+        return __extension__(struct name##_callbacks) { __VA_ARGS__ };         \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -1440,9 +1456,11 @@ template <> struct cache__dear<cache_bytes> { enum { value = 1 }; };
         return name##__callbacks().on_remove || name##__callbacks().key_free;  \
     }                                                                          \
     CACHE_UNUSED static const struct cache_type name##__type = {               \
-        name##__options,   sizeof(struct name##_node),                         \
+        name##__options,                                                       \
+        sizeof(struct name##_node),                                            \
         sizeof(name##_key) + sizeof(name##_value),                             \
-        name##__slot_hash, name##__slot_find,                                  \
+        name##__slot_hash,                                                     \
+        name##__slot_find,                                                     \
         name##__drop,                                                          \
     };                                                                         \
     struct cache__swallow_semicolon
@@ -1587,8 +1605,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     {                                                                          \
         uint32_t deadline_, hash_, slot_;                                      \
         bool live_;                                                            \
-        int rc_ = cache__begin_put(&c->base, name##__options, ttl_ms,          \
-                                   &deadline_);                                \
+        int rc_ =                                                              \
+            cache__begin_put(&c->base, name##__options, ttl_ms, &deadline_);   \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
         hash_ = name##__hash(&c->base, key);                                   \
@@ -1610,8 +1628,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         struct name *c, name##_key key, name##_value value, uint64_t ttl_ms)   \
     {                                                                          \
         int rc_ = cache__needs(name##__options, CACHE_EXPIRY);                 \
-        return rc_ ? rc_                                                       \
-                   : name##__put(c, &key, &value, ttl_ms, CACHE__ANY);         \
+        return rc_ ? rc_ : name##__put(c, &key, &value, ttl_ms, CACHE__ANY);   \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_if_absent(                       \
         struct name *c, name##_key key, name##_value value)                    \
@@ -1785,8 +1802,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  * int name_remove(c, K key)
  *   Takes the entry out.  0, or CACHE_EKEY if there is no live one.
  * int name_clear(c)
- *   Takes all entries out, for the cause CACHE_CAUSE_CLEARED.  0, or CACHE_EBUSY
- *   from a callback.
+ *   Takes all entries out, with CACHE_CAUSE_CLEARED, expired ones too.  0, or
+ *   CACHE_EBUSY from a callback.
  *
  * uint32_t name_len(c)
  *   Entries, including expired ones that are not yet reclaimed.
@@ -1798,8 +1815,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  * uint32_t name_tick(c, uint32_t max_items)
  *   Looks at up to max_items entries and reclaims the expired.  Returns how
  *   many are still to be looked at; 0 = nothing is due.  A cache that is never
- *   ticked still returns nothing expired, and before it evicts it looks at eight
- *   entries for an expired one.
+ *   ticked still returns nothing expired, and before it evicts it looks at
+ *   eight entries for an expired one.
  * int name_stats(c, struct cache_stats *out)
  *   The counters.  CACHE_EINVAL without CACHE_STATS.
  * struct cache_memory name_memory(c)

@@ -62,7 +62,7 @@
 
 #include "cache_store.h"
 
-/* --- types ------------------------------------------------------------------ */
+/* --- types --------------------------------------------------------------- */
 
 #define CACHE_ASYNC_DEFAULT_MAX_LOADS 4096u
 #define CACHE_ASYNC_DEFAULT_MAX_BATCH 256u
@@ -71,21 +71,21 @@
 
 /* What init needs.  Zero means the default that is named. */
 struct cache_async_config {
-    struct cache_store *store; /* required; must not block */
+    struct cache_store *store;             /* required; must not block */
     const struct cache_codec *key_codec;   /* required */
     const struct cache_codec *value_codec; /* required */
-    uint32_t max_loads;        /* keys being loaded at once;
+    uint32_t max_loads;                    /* keys being loaded at once;
                                   0 = CACHE_ASYNC_DEFAULT_MAX_LOADS */
-    uint32_t max_batch;        /* keys in one load;
+    uint32_t max_batch;                    /* keys in one load;
                                   0 = CACHE_ASYNC_DEFAULT_MAX_BATCH */
-    uint32_t max_load_batches; /* loads at the store at once;
+    uint32_t max_load_batches;             /* loads at the store at once;
                                   0 = CACHE_ASYNC_DEFAULT_LOAD_BATCHES */
     uint64_t timeout_ms;       /* of a fetch that names none; 0 = no limit */
     uint64_t close_timeout_ms; /* how long close tries to get writes stored;
                                   0 = CACHE_ASYNC_DEFAULT_CLOSE_TIMEOUT_MS */
     struct cache_wb_config write_behind; /* its sizes come from the codecs, its
                                             hooks from here if it has none */
-    uint64_t (*wall_now)(void *user); /* unix milliseconds; NULL = the system's */
+    uint64_t (*wall_now)(void *user);    /* unix ms; NULL = the system's */
     void *(*alloc)(size_t bytes, void *user); /* NULL = malloc */
     void (*free)(void *memory, void *user);   /* NULL = free */
     void *user;                               /* for the hooks above */
@@ -117,20 +117,20 @@ struct cache_fetch {
     struct cache_ring ring; /* among the waiters of a flight, or those to be
                                told; next = NULL: not under way */
     struct cache_async *async;
-    void *out;              /* where the value goes */
-    bool cancelled;         /* waits to be told so */
-    uint64_t deadline_ms;   /* on the loop's clock; UINT64_MAX = none */
+    void *out;            /* where the value goes */
+    bool cancelled;       /* waits to be told so */
+    uint64_t deadline_ms; /* on the loop's clock; UINT64_MAX = none */
     struct cache_fetch *child, *sibling, **heap_link; /* deadline heap */
 };
 
 /* A key that is being loaded. */
 struct cache_flight {
-    struct cache_bytes key;   /* its own copy, encoded */
+    struct cache_bytes key; /* its own copy, encoded */
     struct cache_ring waiters;
-    uint32_t hash;   /* of the key */
-    uint32_t chain;  /* next flight of the hash chain */
-    uint32_t next;   /* next in the queue, or next free */
-    bool killed;     /* a write overtook it; it is in no chain */
+    uint32_t hash;  /* of the key */
+    uint32_t chain; /* next flight of the hash chain */
+    uint32_t next;  /* next in the queue, or next free */
+    bool killed;    /* a write overtook it; it is in no chain */
 };
 
 /* Where the store returns a kind of batch to. */
@@ -173,7 +173,11 @@ struct cache_async_type {
     void (*tell)(struct cache_fetch *fetch, int status);
 };
 
-enum cache_async_state { CACHE_ASYNC_CLOSED, CACHE_ASYNC_OPEN, CACHE_ASYNC_CLOSING };
+enum cache_async_state {
+    CACHE_ASYNC_CLOSED, /* also before init: all is zero */
+    CACHE_ASYNC_OPEN,
+    CACHE_ASYNC_CLOSING
+};
 
 /* The asynchronous half of one cache.  Members but `data` are private. */
 struct cache_async {
@@ -195,13 +199,13 @@ struct cache_async {
     struct cache_load *free_loads;
     uint32_t n_at_store; /* batches there, loads and writes */
     struct cache_async_port load_port, write_port;
-    uint64_t seed;      /* of the hash */
+    uint64_t seed; /* of the hash */
 
     struct cache_ring to_tell;     /* cancelled waiters, told by prepare */
     struct cache_ring flushes;     /* in the order of their barriers */
     struct cache_fetch *deadlines; /* pairing heap */
 
-    uv_mutex_t lock;                  /* of `returned`, and of the doorbell */
+    uv_mutex_t lock;                    /* of `returned`, and of the doorbell */
     struct cache_store_batch *returned; /* by the store, newest first */
     uv_async_t doorbell;
     uv_prepare_t prepare; /* active while something is to be sent or told */
@@ -218,7 +222,7 @@ struct cache_async {
     void *memory;
 };
 
-/* --- small parts ---------------------------------------------------------- */
+/* --- small parts --------------------------------------------------------- */
 
 CACHE_INLINE void cache__ring_init(struct cache_ring *ring)
 {
@@ -294,8 +298,7 @@ CACHE_COLD void cache__heap_add(struct cache_async *a, struct cache_fetch *f)
     cache__heap_set_root(a, cache__heap_meld(a->deadlines, f));
 }
 
-CACHE_COLD void cache__heap_remove(struct cache_async *a,
-                                   struct cache_fetch *f)
+CACHE_COLD void cache__heap_remove(struct cache_async *a, struct cache_fetch *f)
 {
     struct cache_fetch *pairs = NULL, *rest = f->child, *one, *two;
 
@@ -341,7 +344,7 @@ CACHE_INLINE void cache__async_wake(struct cache_async *a)
         (void)uv_prepare_start(&a->prepare, cache__async_prepare);
 }
 
-/* --- waiters ---------------------------------------------------------------- */
+/* --- waiters ------------------------------------------------------------- */
 
 /* Takes a waiter out of wherever it waits. */
 CACHE_COLD void cache__async_detach(struct cache_fetch *f)
@@ -385,7 +388,7 @@ CACHE_COLD void cache__async_add_waiter(struct cache_async *a,
     }
 }
 
-/* --- flights ----------------------------------------------------------------- */
+/* --- flights ------------------------------------------------------------- */
 
 /* The link that leads to the flight of this key, or to 0. */
 CACHE_COLD uint32_t *cache__flight_find(const struct cache_async *a,
@@ -464,9 +467,8 @@ CACHE_COLD bool cache__async_dead(const struct cache_async *a,
 
 /* Puts a value that came from behind into the cache; that it does not fit
  * there is no error of the fetch. */
-CACHE_COLD void cache__async_fill(struct cache_async *a,
-                                  struct cache_bytes key, const void *value,
-                                  uint64_t expires_ms)
+CACHE_COLD void cache__async_fill(struct cache_async *a, struct cache_bytes key,
+                                  const void *value, uint64_t expires_ms)
 {
     const struct cache_codec *codec = a->config.key_codec;
     uint64_t now_ms, ttl_ms = a->cache->ttl_ms;
@@ -524,7 +526,7 @@ CACHE_COLD void cache__load_land(struct cache_async *a,
     a->free_loads = load;
 }
 
-/* --- batches to the store, and back ----------------------------------------- */
+/* --- batches to the store, and back -------------------------------------- */
 
 CACHE_COLD void cache__write_land(struct cache_async *a,
                                   struct cache_store_batch *batch)
@@ -600,7 +602,7 @@ CACHE_COLD void cache__async_send_writes(struct cache_async *a)
         cache__async_submit(a, batch, &a->write_port);
 }
 
-/* --- closing ------------------------------------------------------------------ */
+/* --- closing ------------------------------------------------------------- */
 
 CACHE_COLD void cache__async_closed(uv_handle_t *handle)
 {
@@ -649,11 +651,17 @@ CACHE_COLD void cache__async_cancel_all(struct cache_async *a)
     a->waiters_told = true;
 }
 
+/* Writes that were given up so far. */
+CACHE_INLINE uint64_t cache__async_n_dead(const struct cache_async *a)
+{
+    return a->writes.stats.n_dead + a->writes.stats.n_lost;
+}
+
 CACHE_COLD void cache__async_tell_flushes(struct cache_async *a)
 {
     while (!cache__ring_empty(&a->flushes)) {
         struct cache_flush *f = (struct cache_flush *)(void *)a->flushes.next;
-        bool dead = a->writes.stats.n_dead + a->writes.stats.n_lost != f->n_dead;
+        bool dead = f->n_dead != cache__async_n_dead(a);
 
         if (!cache_wb_is_stored(&a->writes, f->barrier))
             return;
@@ -662,7 +670,7 @@ CACHE_COLD void cache__async_tell_flushes(struct cache_async *a)
     }
 }
 
-/* --- the loop ------------------------------------------------------------------- */
+/* --- the loop ------------------------------------------------------------ */
 
 CACHE_COLD void cache__async_on_timer(uv_timer_t *timer);
 
@@ -762,7 +770,7 @@ CACHE_COLD void cache__async_on_doorbell(uv_async_t *doorbell)
     cache__async_turn(a);
 }
 
-/* --- engine: init, fetch, write ------------------------------------------------- */
+/* --- engine: init, fetch, write ------------------------------------------ */
 
 /* Fills in the defaults.  Returns 0, or the first thing that is wrong. */
 CACHE_COLD int cache__async_config(struct cache_async_config *out,
@@ -811,6 +819,7 @@ CACHE_COLD int cache__async_config(struct cache_async_config *out,
 CACHE_COLD size_t cache__async_place(struct cache_async *a, unsigned char *base)
 {
     const struct cache_async_config *config = &a->config;
+    struct cache_load *load;
     size_t n = (size_t)config->max_loads + 1, at = 0, i, j;
     size_t n_loads = config->max_load_batches;
     size_t n_items = n_loads * config->max_batch;
@@ -840,8 +849,8 @@ CACHE_COLD size_t cache__async_place(struct cache_async *a, unsigned char *base)
         cache__ring_init(&a->flights[i].waiters);
         cache__flight_free(a, (uint32_t)i);
     }
-    for (i = 0; i < n_loads; i++) {
-        struct cache_load *load = (struct cache_load *)(void *)(base + loads) + i;
+    load = (struct cache_load *)(void *)(base + loads);
+    for (i = 0; i < n_loads; i++, load++) {
         size_t first = i * config->max_batch;
 
         load->batch.items =
@@ -950,8 +959,9 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
     const struct cache_store_item *dirty;
     struct cache_bytes bytes;
     uint32_t hash, *link, n;
-    int rc = cache__async_encode(a->config.key_codec, key, a->key_bytes, &bytes);
+    int rc;
 
+    rc = cache__async_encode(a->config.key_codec, key, a->key_bytes, &bytes);
     if (rc != 0)
         return rc;
     dirty = cache_wb_find(&a->writes, bytes);
@@ -1010,8 +1020,8 @@ CACHE_COLD int cache__async_write(struct cache_async *a, const void *key,
     if (rc != 0)
         return rc;
     cache__flight_kill(a, item.key);
-    /* The write is accepted.  Only a key that is not in the cache can be refused
-     * by it now, so it keeps no older value. */
+    /* The write is accepted.  Only a key that is not in the cache can be
+     * refused by it now, so it keeps no older value. */
     if (value)
         (void)a->type->put(a->cache, key, value, ttl_ms);
     else
@@ -1020,7 +1030,7 @@ CACHE_COLD int cache__async_write(struct cache_async *a, const void *key,
     return 0;
 }
 
-/* --- public: what needs no type ------------------------------------------------- */
+/* --- public: what needs no type ------------------------------------------ */
 
 /* name_fetch_cancel, without the type. */
 CACHE_COLD int cache__async_cancel(struct cache_fetch *f)
@@ -1050,7 +1060,7 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
     if (a->state != CACHE_ASYNC_OPEN)
         return UV_ECANCELED;
     flush->barrier = cache_wb_flush(&a->writes);
-    flush->n_dead = a->writes.stats.n_dead + a->writes.stats.n_lost;
+    flush->n_dead = cache__async_n_dead(a);
     flush->cb = cb;
     cache__ring_append(&a->flushes, &flush->ring);
     cache__async_wake(a);
@@ -1085,7 +1095,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
     return 0;
 }
 
-/* --- making a type --------------------------------------------------------------- */
+/* --- making a type ------------------------------------------------------- */
 
 /*
  * CACHE_ASYNC_DEFINE(name), behind CACHE_DEFINE(name, ...), makes:
@@ -1096,8 +1106,9 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  * int name_async_init(struct name_async *a, uv_loop_t *loop, struct name *c,
  *                     const struct cache_async_config *config)
  *   Puts a cache that is initialised in front of config->store.
- *   Returns 0, the error of the first wrong member, CACHE_ENOMEM, or libuv's
- *   error; then nothing is open and nothing is allocated.
+ *   Returns 0, the error of a member that is wrong, CACHE_EOWNER (its keys are
+ *   pointers, and it has no .key_copy: they would point into a load that is
+ *   over), CACHE_ENOMEM, or libuv's error; then nothing is open or allocated.
  * int name_fetch(a, struct name_request *req, K key, V *out, name_fetch_cb cb)
  *   1: the value is in *out, cb is not called.
  *   0: cb(req, status) is called later, exactly once and never from inside this
@@ -1109,8 +1120,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *   The same with options for this call.
  * int name_fetch_cancel(struct name_request *req)
  *   0: cb is called with UV_ECANCELED in this turn of the loop; the load goes
- *   on.  UV_EBUSY: the request is not pending (or already cancelled).  *req
- *   must be zeroed, or have been fetched with.
+ *   on.  UV_EBUSY: the request is not pending, or already cancelled.  *req must
+ *   have been zeroed before it was first used.
  * int name_async_put(a, K key, V value)
  * int name_async_put_ttl(a, K key, V value, uint64_t ttl_ms)
  *   Accepts the value: it is in the cache now and at the store later.
@@ -1126,7 +1137,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  */
 #define CACHE_ASYNC_DEFINE(name)                                               \
     struct name##_request;                                                     \
-    typedef void (*name##_fetch_cb)(struct name##_request *req, int status);   \
+    typedef void (*name##_fetch_cb)(struct name##_request * req, int status);  \
     struct name##_request {                                                    \
         struct cache_fetch base;                                               \
         name##_fetch_cb cb;                                                    \
@@ -1155,8 +1166,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         req_->cb(req_, status);                                                \
     }                                                                          \
     CACHE_UNUSED static const struct cache_async_type name##__async_type = {   \
-        name##__options,     sizeof(name##_key),   sizeof(name##_value),       \
-        name##__async_put,   name##__async_remove, name##__async_tell,         \
+        name##__options,   sizeof(name##_key),   sizeof(name##_value),         \
+        name##__async_put, name##__async_remove, name##__async_tell,           \
     };                                                                         \
     CACHE__ASYNC_DEFINE_CALLS(name)
 
@@ -1165,9 +1176,12 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_async *a, uv_loop_t *loop, struct name *c,               \
         const struct cache_async_config *config)                               \
     {                                                                          \
-        int rc_ = cache__async_init(a ? &a->base : NULL, loop,                 \
-                                    c ? &c->base : NULL, &name##__async_type,  \
-                                    config);                                   \
+        bool borrows_ =                                                        \
+            CACHE__DEAR_KEY(name##_key) && !name##__callbacks().key_copy;      \
+        int rc_ = borrows_ ? CACHE_EOWNER                                      \
+                           : cache__async_init(a ? &a->base : NULL, loop,      \
+                                               c ? &c->base : NULL,            \
+                                               &name##__async_type, config);   \
         if (rc_ == 0)                                                          \
             a->cache = c;                                                      \
         return rc_;                                                            \

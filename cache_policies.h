@@ -79,7 +79,7 @@ struct cache_policy {
     uint32_t hand;            /* SIEVE: next slot to judge; 0 = the oldest */
 };
 
-/* --- lists ------------------------------------------------------------- */
+/* --- lists --------------------------------------------------------------- */
 
 CACHE_INLINE void cache__list_push(struct cache_link *links, uint32_t slot)
 {
@@ -127,7 +127,7 @@ CACHE_INLINE size_t cache__list_bytes(uint32_t capacity)
     return ((size_t)capacity + 1) * sizeof(struct cache_link);
 }
 
-/* --- FIFO: first in, first out ----------------------------------------- */
+/* --- FIFO: first in, first out ------------------------------------------- */
 
 CACHE_INLINE size_t cache_fifo_layout(uint32_t capacity)
 {
@@ -169,7 +169,7 @@ CACHE_INLINE const char *cache_fifo_check(const struct cache_policy *p,
     return cache__list_check(p->links, capacity, len);
 }
 
-/* --- LRU: least recently used ------------------------------------------ */
+/* --- LRU: least recently used -------------------------------------------- */
 
 CACHE_INLINE size_t cache_lru_layout(uint32_t capacity)
 {

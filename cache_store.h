@@ -18,10 +18,10 @@
  *       coalesced     by count or interval)       |     \ complete: failed
  *       in place                                  |      v
  *                                        put while|    RETRYING --> SENT ..
- *                                          SENT   v    (backoff)     |
- *                                            BLOCKED                 | after
- *                                            (becomes WAITING when   v max_attempts
- *                                             the sent one is stored) dead letter
+ *                                          SENT   v    (backoff)     | after
+ *                                            BLOCKED                 | max_attempts
+ *                                            (WAITING once the       v
+ *                                            sent one is stored)  dead letter
  *
  *   Promises, each with a test:
  *   - A write that was accepted is in the buffer until the store has it, it is
@@ -83,7 +83,7 @@ struct cache_store_batch {
     size_t n_items;
     void (*done)(struct cache_store_batch *batch); /* exactly once; from any
                                                       thread */
-    void *user;                     /* for `done` */
+    void *user;                                    /* for `done` */
     struct cache_store_batch *next; /* for whoever holds the batch: a queue */
 };
 
@@ -113,7 +113,7 @@ struct cache_store {
     void (*close)(struct cache_store *store);
 };
 
-/* --- codecs --------------------------------------------------------------- */
+/* --- codecs -------------------------------------------------------------- */
 
 /*
  * Between a C object and bytes.  Codecs that need parameters embed it as their
@@ -133,7 +133,7 @@ struct cache_codec {
                   size_t bytes, void *object);
 };
 
-/* --- write-behind: types --------------------------------------------------- */
+/* --- write-behind: types ------------------------------------------------- */
 
 #define CACHE_WB_DEFAULT_MAX_DIRTY 16384u
 #define CACHE_WB_DEFAULT_MAX_BATCH 1024u
@@ -170,17 +170,17 @@ struct cache_wb_config {
 
 /* Counters since init. */
 struct cache_wb_stats {
-    uint64_t n_accepted;   /* writes that were accepted */
-    uint64_t n_coalesced;  /* of these: replaced by a newer one before they
+    uint64_t n_accepted;  /* writes that were accepted */
+    uint64_t n_coalesced; /* of these: replaced by a newer one before they
                               were stored */
-    uint64_t n_refused;    /* writes that were refused: full */
-    uint64_t n_batches;    /* batches sent */
-    uint64_t n_sent;       /* writes in them */
-    uint64_t n_stored;     /* writes that the store has confirmed, or had a
+    uint64_t n_refused;   /* writes that were refused: full */
+    uint64_t n_batches;   /* batches sent */
+    uint64_t n_sent;      /* writes in them */
+    uint64_t n_stored;    /* writes that the store has confirmed, or had a
                               newer version of (CACHE_ECONFLICT) */
-    uint64_t n_failed;     /* writes that the store has failed, each time */
-    uint64_t n_dead;       /* given to on_dead_letter after max_attempts */
-    uint64_t n_lost;       /* given up by close before they were stored */
+    uint64_t n_failed;    /* writes that the store has failed, each time */
+    uint64_t n_dead;      /* given to on_dead_letter after max_attempts */
+    uint64_t n_lost;      /* given up by close before they were stored */
 };
 
 enum cache_wb_state {
@@ -194,13 +194,13 @@ enum cache_wb_state {
 /* A write that the store does not have yet. */
 struct cache_wb_record {
     struct cache_store_item item; /* with its own copy of key and value */
-    uint64_t first_version; /* of the oldest write that it stands for */
-    uint64_t due_ms;        /* WAITING, RETRYING: when it should be sent */
-    uint32_t hash;          /* of the key */
-    uint32_t chain;         /* next record of the hash chain */
-    uint32_t next;          /* WAITING: next in the queue; FREE: next free */
-    uint32_t successor;     /* SENT: the BLOCKED record of this key, 0 = none */
-    uint32_t attempts;      /* how often it has failed */
+    uint64_t first_version;       /* of the oldest write that it stands for */
+    uint64_t due_ms;    /* WAITING, RETRYING: when it should be sent */
+    uint32_t hash;      /* of the key */
+    uint32_t chain;     /* next record of the hash chain */
+    uint32_t next;      /* WAITING: next in the queue; FREE: next free */
+    uint32_t successor; /* SENT: the BLOCKED record of this key, 0 = none */
+    uint32_t attempts;  /* how often it has failed */
     enum cache_wb_state state;
 };
 
@@ -213,24 +213,24 @@ struct cache_wb_batch {
 
 /* The machine.  Members are private. */
 struct cache_wb {
-    struct cache_wb_config config; /* with the defaults filled in */
+    struct cache_wb_config config;   /* with the defaults filled in */
     struct cache_wb_record *records; /* [1..n_records] */
     uint32_t n_records;
-    uint32_t free_records;    /* list of FREE ones */
-    uint32_t *heads;          /* hash chains of the newest record of each key */
-    uint32_t n_heads;         /* 2 x n_records */
-    struct cache_link *ages;  /* all records in use, by first_version */
-    uint32_t *heap;           /* RETRYING: smallest due_ms first */
-    uint32_t n_retrying;      /* its length */
-    uint32_t first_waiting;   /* queue of WAITING records */
-    uint32_t last_waiting;    /* its end */
-    uint32_t n_waiting;       /* its length */
-    uint32_t n_keys;          /* dirty keys: records that are in a chain */
+    uint32_t free_records;   /* list of FREE ones */
+    uint32_t *heads;         /* hash chains of the newest record of each key */
+    uint32_t n_heads;        /* 2 x n_records */
+    struct cache_link *ages; /* all records in use, by first_version */
+    uint32_t *heap;          /* RETRYING: smallest due_ms first */
+    uint32_t n_retrying;     /* its length */
+    uint32_t first_waiting;  /* queue of WAITING records */
+    uint32_t last_waiting;   /* its end */
+    uint32_t n_waiting;      /* its length */
+    uint32_t n_keys;         /* dirty keys: records that are in a chain */
     struct cache_wb_batch *batches; /* max_in_flight of them */
     uint32_t n_in_flight;
-    uint64_t version;         /* of the latest write */
-    uint64_t flush_to;        /* writes up to this version are due at once */
-    uint32_t n_recovered;     /* batches of retries that were stored since the
+    uint64_t version;     /* of the latest write */
+    uint64_t flush_to;    /* writes up to this version are due at once */
+    uint32_t n_recovered; /* batches of retries that were stored since the
                                  last failure, 31 at most */
     uint64_t seed;
     bool closed;
@@ -238,7 +238,7 @@ struct cache_wb {
     void *memory;
 };
 
-/* --- write-behind: records --------------------------------------------------- */
+/* --- write-behind: records ----------------------------------------------- */
 
 CACHE_INLINE uint32_t *cache__wb_head(const struct cache_wb *w, uint32_t hash)
 {
@@ -251,9 +251,8 @@ CACHE_COLD uint32_t *cache__wb_find(const struct cache_wb *w,
 {
     uint32_t *at = cache__wb_head(w, hash);
 
-    while (*at != 0 &&
-           !(w->records[*at].hash == hash &&
-             cache_equal_bytes(&w->records[*at].item.key, &key)))
+    while (*at != 0 && !(w->records[*at].hash == hash &&
+                         cache_equal_bytes(&w->records[*at].item.key, &key)))
         at = &w->records[*at].chain;
     return at;
 }
@@ -368,15 +367,15 @@ CACHE_COLD uint32_t cache__wb_dequeue(struct cache_wb *w)
     return r;
 }
 
-/* --- write-behind: the heap of retries ---------------------------------------- */
+/* --- write-behind: the heap of retries ----------------------------------- */
 
 CACHE_COLD void cache__wb_heap_push(struct cache_wb *w, uint32_t r)
 {
     uint32_t at = w->n_retrying++;
 
     w->records[r].state = CACHE_WB_RETRYING;
-    while (at > 0 && w->records[w->heap[(at - 1) / 2]].due_ms >
-                         w->records[r].due_ms) {
+    while (at > 0 &&
+           w->records[w->heap[(at - 1) / 2]].due_ms > w->records[r].due_ms) {
         w->heap[at] = w->heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
@@ -389,9 +388,8 @@ CACHE_COLD uint32_t cache__wb_heap_pop(struct cache_wb *w)
     uint32_t at = 0, child;
 
     while ((child = 2 * at + 1) < w->n_retrying) {
-        if (child + 1 < w->n_retrying &&
-            w->records[w->heap[child + 1]].due_ms <
-                w->records[w->heap[child]].due_ms)
+        if (child + 1 < w->n_retrying && w->records[w->heap[child + 1]].due_ms <
+                                             w->records[w->heap[child]].due_ms)
             child++;
         if (w->records[w->heap[child]].due_ms >= w->records[last].due_ms)
             break;
@@ -416,7 +414,7 @@ CACHE_COLD uint64_t cache__wb_backoff(struct cache_wb *w, uint32_t attempts)
     return 1 + w->seed % limit;
 }
 
-/* --- write-behind: public ------------------------------------------------------ */
+/* --- write-behind: public ------------------------------------------------ */
 
 /* Fills in the defaults.  Returns 0, or the first thing that is wrong. */
 CACHE_COLD int cache__wb_config(struct cache_wb_config *out,
@@ -446,8 +444,7 @@ CACHE_COLD int cache__wb_config(struct cache_wb_config *out,
         out->max_in_flight > CACHE_MAX_CAPACITY / 4 / out->max_batch)
         return CACHE_ELIMIT;
     if (out->retry_base_ms > out->retry_cap_ms ||
-        out->retry_cap_ms > UINT64_MAX / 4 ||
-        out->interval_ms > UINT64_MAX / 4)
+        out->retry_cap_ms > UINT64_MAX / 4 || out->interval_ms > UINT64_MAX / 4)
         return CACHE_ERETRY;
     if ((out->alloc == NULL) != (out->free == NULL))
         return CACHE_EALLOCATOR;
@@ -474,8 +471,8 @@ cache__wb_plan(const struct cache_wb_config *config, uint32_t n_records)
     l.heads = cache__place(&at, 2 * n, sizeof(uint32_t));
     l.ages = cache__place(&at, n, sizeof(struct cache_link));
     l.heap = cache__place(&at, n, sizeof(uint32_t));
-    l.batches = cache__place(&at, config->max_in_flight,
-                             sizeof(struct cache_wb_batch));
+    l.batches =
+        cache__place(&at, config->max_in_flight, sizeof(struct cache_wb_batch));
     l.items = cache__place(&at, n_items, sizeof(struct cache_store_item));
     l.sent = cache__place(&at, n_items, sizeof(uint32_t));
     l.keys = cache__place(&at, n, l.key_bytes);

@@ -86,7 +86,7 @@ static double median(double *values, size_t n)
     return values[n / 2];
 }
 
-/* --- keys ----------------------------------------------------------------- */
+/* --- keys ---------------------------------------------------------------- */
 
 enum range { ZIPF, RESIDENT, ABSENT, FRESH };
 
@@ -126,7 +126,7 @@ static uint64_t zipf_next(size_t n)
     return (uint64_t)k;
 }
 
-/* --- uthash, as a competent user writes an LRU cache with it --------------- */
+/* --- uthash, as a competent user writes an LRU cache with it ------------- */
 
 struct ut_entry {
     uint64_t key, value;
@@ -229,7 +229,7 @@ static void ut_destroy(struct ut *c)
         ut_evict(c); /* the last one takes the table with it */
 }
 
-/* --- subjects and workloads ------------------------------------------------ */
+/* --- subjects and workloads ---------------------------------------------- */
 
 CACHE_DEFINE(lru, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
              CACHE_LRU);

@@ -38,7 +38,7 @@ static void check(int rc, const char *what)
         die(what, rc <= -5000 ? cache_strerror(rc) : uv_strerror(rc));
 }
 
-/* --- one policy's cache, behind functions that are the same for all ---------- */
+/* --- one policy's cache, behind functions that are the same for all ------ */
 
 struct replay;
 static void looked_up(struct replay *r, uint32_t client, int status);
@@ -108,7 +108,7 @@ SUBJECT(fifo, CACHE_FIFO);
 SUBJECT(lru, CACHE_LRU);
 SUBJECT(sieve, CACHE_SIEVE);
 
-/* --- the replay ----------------------------------------------------------------- */
+/* --- the replay ---------------------------------------------------------- */
 
 /* One look-up under way. */
 struct client {
@@ -229,7 +229,7 @@ static void looked_up(struct replay *r, uint32_t client, int status)
     (void)uv_idle_start(&r->stepper, step);
 }
 
-/* --- the SQLite file before and after --------------------------------------------- */
+/* --- the SQLite file before and after ------------------------------------ */
 
 static void preloaded(struct cache_store_batch *batch)
 {
@@ -296,7 +296,7 @@ static void verify_store(const struct replay *r, const char *path)
     (void)sqlite3_close(db);
 }
 
-/* --- the table ------------------------------------------------------------------------ */
+/* --- the table ----------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b)
 {

@@ -77,7 +77,8 @@ cache_raw_object(size_t object_bytes)
 }
 
 /* A codec for `const char *` of up to max_len bytes; longer ones are
- * CACHE_ETOOBIG.  What it decodes points into the stored bytes.  Threads: any. */
+ * CACHE_ETOOBIG.  What it decodes points into the stored bytes.
+ * Threads: any. */
 CACHE_UNUSED static inline struct cache_codec cache_raw_string(size_t max_len)
 {
     struct cache_codec codec = { sizeof(const char *), max_len + 1,

@@ -55,14 +55,15 @@
 #define CACHE_SQLITE_DEFAULT_CACHE_KIB 65536
 #define CACHE_SQLITE_CHECKPOINT_PAGES 16384 /* of the WAL: 64 MiB */
 #define CACHE_SQLITE_SWEEP_ROWS 256
-#define CACHE_SQLITE_APPLICATION_ID 0x63616368 /* "cach", in the file's header */
-#define CACHE_SQLITE_SCHEMA 1                  /* PRAGMA user_version */
+#define CACHE_SQLITE_APPLICATION_ID                                            \
+    0x63616368                /* "cach", in the file's header */
+#define CACHE_SQLITE_SCHEMA 1 /* PRAGMA user_version */
 #define CACHE_SQLITE_MAX_VERSION ((UINT64_C(1) << 40) - 1) /* in `ver` */
 
 /* What open needs.  Zero means the default that is named. */
 struct cache_sqlite_config {
-    const char *path;  /* of the file; required; made if it is not there */
-    const char *table; /* letters, digits and _;
+    const char *path;    /* of the file; required; made if it is not there */
+    const char *table;   /* letters, digits and _;
                           NULL = CACHE_SQLITE_DEFAULT_TABLE */
     int busy_timeout_ms; /* how long to wait for another process's lock;
                             0 = CACHE_SQLITE_DEFAULT_BUSY_TIMEOUT_MS */
@@ -107,7 +108,7 @@ struct cache_sqlite {
     bool closing;
 };
 
-/* --- errors and time --------------------------------------------------------- */
+/* --- errors and time ----------------------------------------------------- */
 
 CACHE_COLD int cache__sqlite_status(int rc)
 {
@@ -151,7 +152,7 @@ CACHE_COLD int64_t cache__sqlite_now(const struct cache_sqlite *s)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* --- opening -------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------- */
 
 /* Runs SQL of which nothing but success is of interest. */
 CACHE_COLD int cache__sqlite_run(struct cache_sqlite *s, const char *sql)
@@ -217,7 +218,8 @@ CACHE_COLD int cache__sqlite_schema(struct cache_sqlite *s)
     char sql[512];
     int rc;
 
-    rc = cache__sqlite_run(s, s->config.read_only ? "BEGIN" : "BEGIN IMMEDIATE");
+    rc =
+        cache__sqlite_run(s, s->config.read_only ? "BEGIN" : "BEGIN IMMEDIATE");
     if (rc == 0)
         rc = cache__sqlite_number(s, "PRAGMA application_id", &application);
     if (rc == 0)
@@ -265,12 +267,12 @@ CACHE_COLD int cache__sqlite_connect(struct cache_sqlite *s)
 {
     char sql[256];
     int waited_ms;
-    int rc = sqlite3_open_v2(s->config.path, &s->db,
-                             SQLITE_OPEN_NOMUTEX |
-                                 (s->config.read_only ? SQLITE_OPEN_READONLY
-                                                      : SQLITE_OPEN_READWRITE |
-                                                            SQLITE_OPEN_CREATE),
-                             NULL);
+    int rc = sqlite3_open_v2(
+        s->config.path, &s->db,
+        SQLITE_OPEN_NOMUTEX |
+            (s->config.read_only ? SQLITE_OPEN_READONLY
+                                 : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE),
+        NULL);
 
     rc = cache__sqlite_note(s, rc);
     if (rc != 0)
@@ -307,7 +309,7 @@ CACHE_COLD void cache__sqlite_disconnect(struct cache_sqlite *s)
     free(s->swept_to);
 }
 
-/* --- a batch --------------------------------------------------------------------- */
+/* --- a batch ------------------------------------------------------------- */
 
 /* Runs a statement that gives no row. */
 CACHE_COLD int cache__sqlite_step(struct cache_sqlite *s,
@@ -372,9 +374,8 @@ CACHE_COLD int cache__sqlite_write(struct cache_sqlite *s,
         s->writer | (int64_t)(item->version < CACHE_SQLITE_MAX_VERSION
                                   ? item->version
                                   : CACHE_SQLITE_MAX_VERSION);
-    int64_t expires_ms = item->expires_ms > INT64_MAX
-                             ? 0
-                             : (int64_t)item->expires_ms;
+    int64_t expires_ms =
+        item->expires_ms > INT64_MAX ? 0 : (int64_t)item->expires_ms;
     int rc = cache__sqlite_bind(statement, 1, item->key);
 
     if (rc == SQLITE_OK)
@@ -478,7 +479,7 @@ CACHE_COLD void cache__sqlite_execute(struct cache_sqlite *s,
         (void)cache__sqlite_step(s, CACHE_SQLITE_ROLLBACK);
 }
 
-/* --- the thread --------------------------------------------------------------------- */
+/* --- the thread ---------------------------------------------------------- */
 
 CACHE_COLD void *cache__sqlite_thread(void *user)
 {
@@ -544,7 +545,7 @@ CACHE_COLD bool cache__sqlite_is_identifier(const char *name)
            sqlite3_stricmp(name, "cache_writers") != 0;
 }
 
-/* --- public -------------------------------------------------------------------------- */
+/* --- public -------------------------------------------------------------- */
 
 /*
  * Opens or makes the file and starts the thread.
@@ -591,10 +592,10 @@ CACHE_COLD int cache_sqlite_open(struct cache_sqlite *s,
     s->store.close = cache__sqlite_close;
     rc = cache__sqlite_connect(s);
     s->config.path = s->config.table = NULL; /* the caller's; used no more */
-    if (rc == 0 && (pthread_mutex_init(&s->lock, NULL) != 0 ||
-                    pthread_cond_init(&s->wake, NULL) != 0 ||
-                    pthread_create(&s->thread, NULL, cache__sqlite_thread,
-                                   s) != 0)) {
+    if (rc == 0 &&
+        (pthread_mutex_init(&s->lock, NULL) != 0 ||
+         pthread_cond_init(&s->wake, NULL) != 0 ||
+         pthread_create(&s->thread, NULL, cache__sqlite_thread, s) != 0)) {
         (void)snprintf(s->message, sizeof s->message, "no thread to be had");
         rc = CACHE_ENOMEM;
     }

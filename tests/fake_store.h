@@ -127,7 +127,7 @@ static inline void fake_init(struct fake_store *s)
     s->store.submit = fake__submit;
 }
 
-/* --- on a thread: newest batch first, some time later -------------------------- */
+/* --- on a thread: newest batch first, some time later -------------------- */
 
 static inline void *fake__thread(void *user)
 {

@@ -111,7 +111,7 @@ struct model {
     uint64_t compute_value;
 };
 
-/* --- hooks: what the cache calls --- */
+/* --- hooks: what the cache calls ----------------------------------------- */
 
 static inline uint64_t model_now(void *user)
 {
@@ -177,7 +177,7 @@ static inline void model_value_left(struct model *m, unsigned key,
             CHECK(at.value != value);
 }
 
-/* --- time --- */
+/* --- time ---------------------------------------------------------------- */
 
 static inline bool model_has(const struct model *m, uint32_t option)
 {
@@ -221,7 +221,7 @@ static inline uint64_t model_default_ttl(const struct model *m)
     return m->config.ttl_ms ? m->config.ttl_ms : CACHE_NEVER;
 }
 
-/* --- entries and policy --- */
+/* --- entries and policy -------------------------------------------------- */
 
 static inline bool model_is(const struct model *m, uint32_t policy)
 {
@@ -296,7 +296,7 @@ static inline bool model_any_expired(const struct model *m)
     return false;
 }
 
-/* --- what the callbacks told --- */
+/* --- what the callbacks told --------------------------------------------- */
 
 /* The next event is that this entry left for this cause; it leaves here too. */
 static inline void model_leaves(struct model *m, struct model_entry *e,
@@ -375,7 +375,7 @@ static inline void model_replaced(struct model *m, struct model_entry *e,
     m->stats.replaces++;
 }
 
-/* --- around each operation --- */
+/* --- around each operation ----------------------------------------------- */
 
 static inline void model_begin(struct model *m)
 {
@@ -415,7 +415,7 @@ static inline void model_count_lookup(struct model *m, bool hit)
     m->stats.misses += !hit;
 }
 
-/* --- operations: each takes its arguments from the bits of r --- */
+/* --- operations: each takes its arguments from the bits of r ------------- */
 
 static inline unsigned model_key(const struct model *m, uint64_t r)
 {
@@ -685,7 +685,7 @@ static inline void model_op_iterate(struct model *m, uint64_t r)
         CHECK(seen[m->entry[i].key] || model_expired(m, &m->entry[i]));
 }
 
-/* --- the interpreter --- */
+/* --- the interpreter ----------------------------------------------------- */
 
 static const struct {
     unsigned weight;

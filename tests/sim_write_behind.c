@@ -148,7 +148,7 @@ static bool percent(uint32_t n)
     return below(100) < n;
 }
 
-/* --- keys, contents ------------------------------------------------------- */
+/* --- keys, contents ------------------------------------------------------ */
 
 /* Keys of different lengths, of which some are the beginnings of others. */
 static size_t key_make(uint32_t key, char *out)
@@ -198,7 +198,7 @@ static bool is_write(const struct cache_store_item *item, stamp number)
            memcmp(item->value.data, value, len) == 0;
 }
 
-/* --- the store ------------------------------------------------------------ */
+/* --- the store ----------------------------------------------------------- */
 
 /* Returns the status that the store would give. */
 static int store_apply(const struct parcel *p)
@@ -251,7 +251,7 @@ static void flight_apply(struct flight *f)
     f->applied = true;
 }
 
-/* --- the model of the machine --------------------------------------------- */
+/* --- the model of the machine -------------------------------------------- */
 
 static bool is_covered(const struct key *k)
 {
@@ -363,7 +363,7 @@ static void on_dead_letter(const struct cache_store_item *item, void *user)
     }
 }
 
-/* --- what must hold at all times ------------------------------------------ */
+/* --- what must hold at all times ----------------------------------------- */
 
 static bool is_settled(const struct barrier *b)
 {
@@ -439,7 +439,7 @@ static void check_all(void)
          "every write is accounted for");
 }
 
-/* --- events --------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------- */
 
 static void write_something(void)
 {
@@ -716,7 +716,7 @@ static void pass(uint64_t until)
     s.now = until;
 }
 
-/* --- lives ---------------------------------------------------------------- */
+/* --- lives --------------------------------------------------------------- */
 
 static void configure(void)
 {

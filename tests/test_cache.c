@@ -11,7 +11,7 @@ static int n_asserts; /* failed CACHE_ASSERTs: calls that were refused */
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-/* --- the world around a cache: clock, allocator, callbacks --- */
+/* --- the world around a cache: clock, allocator, callbacks --------------- */
 
 static int the_user; /* config.user: every hook and callback must get it */
 
@@ -104,7 +104,7 @@ static struct cache_config fresh_config(size_t capacity)
     return config;
 }
 
-/* --- the types under test --- */
+/* --- the types under test ------------------------------------------------ */
 
 static void nums_left(const uint64_t *key, uint64_t *value,
                       enum cache_cause cause, void *user)
@@ -202,7 +202,7 @@ static void check_value(const uint64_t *found, uint64_t value)
     CHECK_EQ(*found, value);
 }
 
-/* --- storing and looking --- */
+/* --- storing and looking ------------------------------------------------- */
 
 static void put_then_get_peek_contains(void)
 {
@@ -409,7 +409,7 @@ static void clear_without_callbacks(void)
     plain_destroy(&c);
 }
 
-/* --- compute --- */
+/* --- compute ------------------------------------------------------------- */
 
 static struct {
     int action;
@@ -524,7 +524,7 @@ static void compute_is_a_use(void)
     nums_destroy(&c);
 }
 
-/* --- keys that the cache owns --- */
+/* --- keys that the cache owns -------------------------------------------- */
 
 static void keys_enter_and_leave(void)
 {
@@ -629,7 +629,7 @@ static void key_copy_refuses(void)
     check_keys_alive(0);
 }
 
-/* --- callbacks may look, not change --- */
+/* --- callbacks may look, not change -------------------------------------- */
 
 static struct nums *looked_at;
 static uint64_t left_key;
@@ -808,7 +808,7 @@ static void callback_may_get_or_insert_what_is_there(void)
     nums_destroy(&c);
 }
 
-/* --- time to live --- */
+/* --- time to live -------------------------------------------------------- */
 
 /* Never returned after its ttl, at most one tick early. */
 static void ttl_is_exact_to_a_tick(void)
@@ -1038,7 +1038,7 @@ static void system_clock(void)
     nums_destroy(&c);
 }
 
-/* --- reclaiming --- */
+/* --- reclaiming ---------------------------------------------------------- */
 
 #define EXPIRING_TYPE(name, policy)                                            \
     CACHE_DEFINE_WITH(name, uint64_t, uint64_t, cache_hash_u64,                \
@@ -1141,7 +1141,7 @@ static void tick_while_entries_come(void)
     nums_destroy(&c);
 }
 
-/* --- init --- */
+/* --- init ---------------------------------------------------------------- */
 
 enum { ALLOC_ONLY = 1, FREE_ONLY = 2, NO_CONFIG = 4 };
 
@@ -1402,7 +1402,7 @@ static void config_is_not_kept(void)
     nums_destroy(&c);
 }
 
-/* --- iteration --- */
+/* --- iteration ----------------------------------------------------------- */
 
 /* Removes none, the current, the one before or the one behind; each entry
  * that is still there is seen once. */
@@ -1476,7 +1476,7 @@ static void iteration_while_entries_are_put(void)
     nums_destroy(&c);
 }
 
-/* --- counters and sizes --- */
+/* --- counters and sizes -------------------------------------------------- */
 
 static void check_stats(struct nums *c, struct cache_stats expected)
 {
@@ -1596,7 +1596,7 @@ static void memory_of_features(void)
     CHECK_EQ(counted_memory_needed(&config), base);
 }
 
-/* --- errors and hints --- */
+/* --- errors and hints ---------------------------------------------------- */
 
 static void every_error_has_its_sentence(void)
 {
@@ -1665,7 +1665,7 @@ static void hints(void)
     }
 }
 
-/* --- hashes --- */
+/* --- hashes -------------------------------------------------------------- */
 
 #define INTEGER_KEYS(suffix, T)                                                \
     static void suffix##_keys(void)                                            \
@@ -1928,7 +1928,7 @@ static void hash_is_kept_where_equality_is_dear(void)
     CHECK(!(points__options & CACHE_KEEP_HASH));
 }
 
-/* --- check --- */
+/* --- check --------------------------------------------------------------- */
 
 /* It must find what is broken: break one thing at a time. */
 static void check_finds_what_is_broken(void)

@@ -9,7 +9,7 @@
 #include "cache_policies.h"
 #include "tests/test.h"
 
-/* --- many types in one translation unit --- */
+/* --- many types in one translation unit ---------------------------------- */
 
 typedef struct { int32_t x, y; } cell;
 
@@ -55,7 +55,7 @@ CACHE_DEFINE_WITH(told, int, float, cache_hash_i32, cache_equal_i32,
 CACHE_DEFINE_WITH(told_less, int, float, cache_hash_i32, cache_equal_i32,
                   CACHE_FIFO, .on_remove = left);
 
-/* --- the tests --- */
+/* --- the tests ----------------------------------------------------------- */
 
 static uint64_t clock_stands(void *user)
 {

@@ -7,7 +7,7 @@
  */
 #include "tests/model.h"
 
-/* --- kinds of keys: a type, how to make key number n, and its number --- */
+/* --- kinds of keys: a type, how to make key number n, and its number ----- */
 
 typedef uint64_t word_key;
 
@@ -118,7 +118,7 @@ static void text_free(text_key *key, void *user)
     free((void *)(uintptr_t)*key);
 }
 
-/* --- callbacks --- */
+/* --- callbacks ----------------------------------------------------------- */
 
 #define KIND_CALLBACKS(kind)                                                   \
     static void kind##_left(const kind##_key *key, uint64_t *value,            \
@@ -141,7 +141,7 @@ KIND_CALLBACKS(triple);
 KIND_CALLBACKS(bytes);
 KIND_CALLBACKS(text);
 
-/* --- subjects: a cache type and its operations with keys as numbers --- */
+/* --- subjects: a cache type and its operations with keys as numbers ------ */
 
 #define SUBJECT(name, kind, options_, hash, equal, copies, ...)                \
     CACHE_DEFINE_WITH(name, kind##_key, uint64_t, hash, equal, options_,       \
@@ -282,7 +282,7 @@ static const struct model_subject *const subjects[] = {
 
 enum { N_SUBJECTS = sizeof subjects / sizeof *subjects };
 
-/* --- tests --- */
+/* --- tests --------------------------------------------------------------- */
 
 static long scale(void)
 {

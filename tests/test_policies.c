@@ -11,7 +11,7 @@
 #include "cache_policies.h"
 #include "tests/test.h"
 
-/* --- the verbs of each policy --- */
+/* --- the verbs of each policy -------------------------------------------- */
 
 struct verbs {
     const char *name;
@@ -40,7 +40,7 @@ static const struct verbs policies[N_POLICIES] = {
     VERBS(sieve, false, true),
 };
 
-/* --- the model --- */
+/* --- the model ----------------------------------------------------------- */
 
 #define MAX_ENTRIES 64
 
@@ -112,7 +112,7 @@ static int model_victim(struct model *m, const struct verbs *v)
     return at;
 }
 
-/* --- both side by side --- */
+/* --- both side by side --------------------------------------------------- */
 
 struct pair {
     const struct verbs *verbs;
@@ -194,7 +194,7 @@ static void pair_use(struct pair *p, int key)
     pair_check(p);
 }
 
-/* --- sequences checked by hand --- */
+/* --- sequences checked by hand ------------------------------------------- */
 
 /* A capital letter gets or inserts; a small one removes.  `victims` has one
  * character for each of `keys`: who had to leave, '.' = nobody. */
@@ -261,7 +261,7 @@ static void sequences_checked_by_hand(void)
     }
 }
 
-/* --- every short sequence --- */
+/* --- every short sequence ------------------------------------------------ */
 
 /*
  * A policy sees slots, never keys, so two sequences that differ in the names
@@ -348,7 +348,7 @@ static void every_sequence_with_removals(void)
     walk_each_policy(w, 7);
 }
 
-/* --- long random sequences --- */
+/* --- long random sequences ----------------------------------------------- */
 
 static void random_sequences(void)
 {
@@ -379,7 +379,7 @@ static void random_sequences(void)
         }
 }
 
-/* --- check --- */
+/* --- check --------------------------------------------------------------- */
 
 /* A checker that finds nothing is worth nothing: break what it looks at. */
 static void check_finds_what_is_broken(void)

@@ -365,7 +365,7 @@ static struct cache_sqlite stores[4];
 static bool is_open[COUNT(stores)];
 static struct cache_sqlite *const db = stores;
 static struct cache_sqlite_config config;
-static _Atomic uint64_t wall_ms; /* what the clock shows, with config.wall_now */
+static _Atomic uint64_t wall_ms; /* what wall_now shows */
 
 static uint64_t wall_now(void *user)
 {
@@ -1760,7 +1760,7 @@ static void failing_close(void)
     }
 }
 
-/* Opening on a disk that fails: an error and nothing open, or a store in WAL. */
+/* Opening on a disk that fails: an error and nothing open, or a WAL store. */
 static void failing_open(void)
 {
     enum fault what;

@@ -11,7 +11,7 @@
 #include "cache_store.h"
 #include "tests/test.h"
 
-/* --- the machine under test, and what its hooks have seen ----------------- */
+/* --- the machine under test, and what its hooks have seen ---------------- */
 
 #define MAX_LETTERS 64
 #define FOREVER 1000000u /* later than any backoff of these tests */
@@ -134,7 +134,7 @@ static void sound(void)
     CHECK_EQ(s->n_dead + s->n_lost, n_letters);
 }
 
-/* --- steps: each ends in sound() ------------------------------------------ */
+/* --- steps: each ends in sound() ----------------------------------------- */
 
 static struct cache_bytes bytes_of(const char *string)
 {
@@ -272,7 +272,7 @@ static struct cache_store_batch *bring_to(enum cache_wb_state state)
     return batch;
 }
 
-/* --- init and destroy ----------------------------------------------------- */
+/* --- init and destroy ---------------------------------------------------- */
 
 static void config_errors(void)
 {
@@ -448,7 +448,7 @@ static void seed_0_is_random(void)
     CHECK(memcmp(hashes[0], hashes[1], sizeof hashes[0]) != 0);
 }
 
-/* --- writes --------------------------------------------------------------- */
+/* --- writes -------------------------------------------------------------- */
 
 static void write_reaches_the_store(void)
 {
@@ -620,7 +620,7 @@ static void keys_with_equal_hashes(void)
     shut();
 }
 
-/* --- coalescing and order ------------------------------------------------- */
+/* --- coalescing and order ------------------------------------------------ */
 
 /* In every state but SENT, a write takes the place of the older one. */
 static void coalesces(void)
@@ -821,7 +821,7 @@ static void hot_key(void)
     shut();
 }
 
-/* --- batches -------------------------------------------------------------- */
+/* --- batches ------------------------------------------------------------- */
 
 static void batch_by_interval(void)
 {
@@ -941,7 +941,7 @@ static void conflict_settles(void)
     shut();
 }
 
-/* --- flush ---------------------------------------------------------------- */
+/* --- flush --------------------------------------------------------------- */
 
 static void flush_of_nothing(void)
 {
@@ -1152,7 +1152,7 @@ static void flush_ends_with_dead_letters(void)
     shut();
 }
 
-/* --- retries -------------------------------------------------------------- */
+/* --- retries ------------------------------------------------------------- */
 
 #define N_FAILURES 12
 
@@ -1530,7 +1530,7 @@ static void no_hook_for_dead_letters(void)
     shut();
 }
 
-/* --- a full buffer -------------------------------------------------------- */
+/* --- a full buffer ------------------------------------------------------- */
 
 static void full(void)
 {
@@ -1610,7 +1610,7 @@ static void full_and_all_of_it_sent(void)
     }
 }
 
-/* --- giving up ------------------------------------------------------------ */
+/* --- giving up ----------------------------------------------------------- */
 
 /* What becomes of "a" in each state, with a store that then says `status`. */
 static void give_up_in_each_state(void)
