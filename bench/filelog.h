@@ -27,11 +27,11 @@ struct file_meta {
 
 struct filelog {
     uint32_t n_keys, n_metas, n_initial, n_events;
-    uint64_t *keys;           /* hashes of paths */
-    struct file_meta *metas;  /* distinct metadata */
-    uint32_t (*initial)[2];   /* (key, meta): files that existed before */
-    uint32_t *event_key;      /* top 2 bits: what happened; index into keys */
-    uint32_t *event_meta;     /* index into metas, or FILELOG_ABSENT */
+    uint64_t *keys;          /* hashes of paths */
+    struct file_meta *metas; /* distinct metadata */
+    uint32_t (*initial)[2];  /* (key, meta): files that existed before */
+    uint32_t *event_key;     /* top 2 bits: what happened; index into keys */
+    uint32_t *event_meta;    /* index into metas, or FILELOG_ABSENT */
 };
 
 static inline uint32_t filelog_op(const struct filelog *log, uint32_t event)
@@ -102,18 +102,18 @@ static inline bool filelog_read(struct filelog *log, const char *path)
     memset(log, 0, sizeof *log);
     if (file == NULL)
         return false;
-    ok = fread(magic, 1, 8, file) == 8 && memcmp(magic, "FILELOG1", 8) == 0 &&
-         fread(&log->n_keys, 4, 4, file) == 4 &&
-         (log->keys = (uint64_t *)filelog__array(file, log->n_keys, 8)) &&
-         (log->metas = (struct file_meta *)filelog__array(
-              file, log->n_metas, sizeof(struct file_meta))) &&
-         (log->initial =
-              (uint32_t(*)[2])filelog__array(file, log->n_initial, 8)) &&
-         (log->event_key =
-              (uint32_t *)filelog__array(file, log->n_events, 4)) &&
-         (log->event_meta =
-              (uint32_t *)filelog__array(file, log->n_events, 4)) &&
-         filelog__in_range(log);
+    ok =
+        fread(magic, 1, 8, file) == 8 && memcmp(magic, "FILELOG1", 8) == 0 &&
+        fread(&log->n_keys, 4, 4, file) == 4 &&
+        (log->keys = (uint64_t *)filelog__array(file, log->n_keys, 8)) &&
+        (log->metas = (struct file_meta *)filelog__array(
+             file, log->n_metas, sizeof(struct file_meta))) &&
+        (log->initial =
+             (uint32_t(*)[2])filelog__array(file, log->n_initial, 8)) &&
+        (log->event_key = (uint32_t *)filelog__array(file, log->n_events, 4)) &&
+        (log->event_meta =
+             (uint32_t *)filelog__array(file, log->n_events, 4)) &&
+        filelog__in_range(log);
     fclose(file);
     if (!ok)
         filelog_free(log);

@@ -21,10 +21,10 @@
 #include "../stores/cache_sqlite.h"
 #include "filelog.h"
 
-#define CLIENTS 64            /* look-ups under way at most */
-#define STEP 256              /* events between two turns of the loop */
+#define CLIENTS 64 /* look-ups under way at most */
+#define STEP 256   /* events between two turns of the loop */
 #define PRELOAD_BATCH 1000
-#define DEFAULT_ENTRIES 1500  /* of 7,914 paths in the recording */
+#define DEFAULT_ENTRIES 1500 /* of 7,914 paths in the recording */
 
 static void die(const char *what, const char *why)
 {
@@ -174,7 +174,8 @@ static void change(struct replay *r)
     uint32_t meta = r->log->event_meta[r->next_event];
 
     r->state[key] = meta;
-    check(r->subject->put(r->log->keys[key], filelog_meta(r->log, meta)), "put");
+    check(r->subject->put(r->log->keys[key], filelog_meta(r->log, meta)),
+          "put");
 }
 
 static void closed(struct cache_async *async, uint64_t n_lost)
@@ -288,7 +289,8 @@ static void verify_store(const struct replay *r, const char *path)
         (void)sqlite3_bind_blob(get, 1, &r->log->keys[key], 8, SQLITE_STATIC);
         if (sqlite3_step(get) != SQLITE_ROW ||
             sqlite3_column_bytes(get, 0) != (int)sizeof expected ||
-            memcmp(sqlite3_column_blob(get, 0), &expected, sizeof expected) != 0)
+            memcmp(sqlite3_column_blob(get, 0), &expected, sizeof expected) !=
+                0)
             die("verification", "SQLite has not what was put last");
         (void)sqlite3_reset(get);
     }
@@ -327,22 +329,20 @@ static void print_head(const struct filelog *log, uint32_t n_lookups,
 static void print_row(struct replay *r, uint32_t entries, uint64_t began_ns)
 {
     const struct cache_async_stats *async = &r->subject->async()->stats;
-    struct cache_wb_stats writes =
-        cache_async_write_stats(r->subject->async());
+    struct cache_wb_stats writes = cache_async_write_stats(r->subject->async());
     struct cache_stats stats;
     struct cache_memory memory = r->subject->memory(&stats);
     double elapsed = (double)(uv_hrtime() - began_ns) / 1e9;
 
     if (isatty(STDERR_FILENO))
         fprintf(stderr, "\r               \r");
-    printf("%-6s  %7.2f %%  %7" PRIu64 "  %9" PRIu64 "  %7" PRIu64
-           "  %6" PRIu64 " %5" PRIu64 "    %5.0f / %5.0f   %6.1f / %6.1f"
+    printf("%-6s  %7.2f %%  %7" PRIu64 "  %9" PRIu64 "  %7" PRIu64 "  %6" PRIu64
+           " %5" PRIu64 "    %5.0f / %5.0f   %6.1f / %6.1f"
            "  %5.1f  %7.2f\n",
            r->subject->policy,
            100.0 * (double)stats.hits / (double)(stats.hits + stats.misses),
-           async->n_loads, async->n_joined, async->n_batches,
-           writes.n_accepted, writes.n_stored,
-           percentile(r->hit_ns, r->n_hits, 0.5),
+           async->n_loads, async->n_joined, async->n_batches, writes.n_accepted,
+           writes.n_stored, percentile(r->hit_ns, r->n_hits, 0.5),
            percentile(r->hit_ns, r->n_hits, 0.99),
            percentile(r->miss_ns, r->n_misses, 0.5) / 1e3,
            percentile(r->miss_ns, r->n_misses, 0.99) / 1e3,
@@ -357,9 +357,9 @@ static void run(const struct filelog *log, const struct subject *subject,
     struct cache_config config = { .capacity = entries };
     struct cache_codec keys = cache_raw_object(sizeof(uint64_t));
     struct cache_codec values = cache_raw_object(sizeof(struct file_meta));
-    struct cache_async_config async_config = {
-        .store = &db.store, .key_codec = &keys, .value_codec = &values
-    };
+    struct cache_async_config async_config = { .store = &db.store,
+                                               .key_codec = &keys,
+                                               .value_codec = &values };
     struct replay *r = (struct replay *)calloc(1, sizeof *r);
     char path[512];
     uint64_t began_ns;
@@ -403,9 +403,9 @@ static void run(const struct filelog *log, const struct subject *subject,
 
 int main(int argc, char **argv)
 {
-    static const struct subject *const subjects[] = {
-        &fifo_subject, &lru_subject, &sieve_subject
-    };
+    static const struct subject *const subjects[] = { &fifo_subject,
+                                                      &lru_subject,
+                                                      &sieve_subject };
     long entries = argc > 2 ? strtol(argv[2], NULL, 10) : DEFAULT_ENTRIES;
     const char *tmp = getenv("TMPDIR");
     char directory[400];
@@ -429,9 +429,10 @@ int main(int argc, char **argv)
         run(&log, subjects[i], directory, (uint32_t)entries);
     (void)rmdir(directory);
     check(uv_loop_close(uv_default_loop()), "loop");
-    printf("\nEvery look-up returned what was recorded. SQLite was read afresh: "
-           "all %" PRIu32 " paths have\nthe value that was put last.\n",
-           log.n_keys);
+    printf(
+        "\nEvery look-up returned what was recorded. SQLite was read afresh: "
+        "all %" PRIu32 " paths have\nthe value that was put last.\n",
+        log.n_keys);
     printf("hit ratio: fetches answered at once; coalesced: misses that joined "
            "a load under way;\nbatches: load batches; puts: values written; "
            "rows: of these, written to SQLite;\nbytes: bookkeeping per entry, "

@@ -77,9 +77,9 @@ int main(void)
     struct cache_codec ids = cache_raw_object(sizeof(uint64_t));
     struct cache_codec values = cache_raw_object(sizeof(struct user));
     struct cache_sqlite db;
-    struct cache_async_config async_config = {
-        .store = &db.store, .key_codec = &ids, .value_codec = &values
-    };
+    struct cache_async_config async_config = { .store = &db.store,
+                                               .key_codec = &ids,
+                                               .value_codec = &values };
     struct users cache;
     int file = mkstemp(path);
 

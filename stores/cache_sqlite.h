@@ -21,18 +21,23 @@
  *   k BLOB PRIMARY KEY, v BLOB, exp INTEGER (unix ms, 0 = never), ver INTEGER
  *   `ver` is the writer's number << 40 | the write's version.  Each open takes
  *   a new writer's number; an older version of the same writer is refused, so a
- *   write that is repeated or arrives late does no harm.  Several processes may
- *   use one file: the last to write a key wins.
+ *   write that is repeated does no harm.  (A remove leaves no version behind;
+ *   it needs none, as batches are executed in the order of submit.)  Several
+ *   processes may use one file: the last to write a key wins.
  *   Expired rows are not found, and are deleted in passing: each batch of
  *   writes looks at the next CACHE_SQLITE_SWEEP_ROWS rows of the table.
  *
  * ERRORS
  *   Of an item: CACHE_EKEY (GET: absent), CACHE_ECONFLICT (a newer version is
- *   there), CACHE_ETOOBIG (the value does not fit the buffer or SQLite).
- *   Of a whole batch, of which then nothing was written: CACHE_ELOCKED (another
- *   process held the file longer than busy_timeout_ms), CACHE_EACCESS (read-only
- *   or not to be opened), CACHE_EFULL (disk or file full), CACHE_ECORRUPT,
- *   CACHE_EIO, CACHE_ENOMEM, CACHE_ESTORE.
+ *   there), CACHE_ETOOBIG (the value does not fit the buffer or SQLite), and
+ *   what else goes wrong with a GET.
+ *   Of a whole batch: CACHE_ELOCKED (another process held the file longer than
+ *   busy_timeout_ms), CACHE_EACCESS (read-only or not to be opened),
+ *   CACHE_EFULL (disk or file full), CACHE_ECORRUPT, CACHE_EIO, CACHE_ENOMEM,
+ *   CACHE_ESTORE.  Nothing of it can be read then; after a crash some of it may
+ *   be there, so it is repeated.
+ *   SQLite has no checksums: damage to its structure is CACHE_ECORRUPT, damage
+ *   inside a value is not noticed.  ":memory:" works, and is not durable.
  *
  * THREADS
  *   submit from any thread; `done` is called on the store's.  open and close on
@@ -45,6 +50,7 @@
 #define CACHE_SQLITE_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 
@@ -117,6 +123,7 @@ CACHE_COLD int cache__sqlite_status(int rc)
     case SQLITE_ROW:
     case SQLITE_DONE: return 0;
     case SQLITE_BUSY:
+    case SQLITE_PROTOCOL: /* lost the race for the lock too often */
     case SQLITE_LOCKED: return CACHE_ELOCKED;
     case SQLITE_READONLY:
     case SQLITE_PERM:
@@ -545,6 +552,22 @@ CACHE_COLD bool cache__sqlite_is_identifier(const char *name)
            sqlite3_stricmp(name, "cache_writers") != 0;
 }
 
+/* Starts the thread.  Signals are for the program's own threads. */
+CACHE_COLD int cache__sqlite_start(struct cache_sqlite *s)
+{
+    sigset_t all, before;
+    int rc;
+
+    if (pthread_mutex_init(&s->lock, NULL) != 0 ||
+        pthread_cond_init(&s->wake, NULL) != 0)
+        return CACHE_ENOMEM;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&s->thread, NULL, cache__sqlite_thread, s);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc == 0 ? 0 : CACHE_ENOMEM;
+}
+
 /* --- public -------------------------------------------------------------- */
 
 /*
@@ -592,13 +615,8 @@ CACHE_COLD int cache_sqlite_open(struct cache_sqlite *s,
     s->store.close = cache__sqlite_close;
     rc = cache__sqlite_connect(s);
     s->config.path = s->config.table = NULL; /* the caller's; used no more */
-    if (rc == 0 &&
-        (pthread_mutex_init(&s->lock, NULL) != 0 ||
-         pthread_cond_init(&s->wake, NULL) != 0 ||
-         pthread_create(&s->thread, NULL, cache__sqlite_thread, s) != 0)) {
+    if (rc == 0 && (rc = cache__sqlite_start(s)) != 0)
         (void)snprintf(s->message, sizeof s->message, "no thread to be had");
-        rc = CACHE_ENOMEM;
-    }
     if (rc != 0)
         cache__sqlite_disconnect(s);
     return rc;

@@ -24,11 +24,11 @@ struct fake_row {
 struct fake_store {
     struct cache_store store;
     struct fake_row rows[FAKE_KEYS];
-    bool hold;         /* keep batches until fake_release */
-    int refuse;        /* submit returns this, unless 0 */
-    int fail;          /* every item gets this status, unless 0 */
+    bool hold;  /* keep batches until fake_release */
+    int refuse; /* submit returns this, unless 0 */
+    int fail;   /* every item gets this status, unless 0 */
     uint32_t n_batches, n_loads, n_writes; /* submitted, and their items */
-    size_t largest;    /* batch */
+    size_t largest;                        /* batch */
     struct cache_store_batch *held[64];
     uint32_t n_held;
 

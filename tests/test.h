@@ -26,7 +26,10 @@ struct test {
     void (*run)(void);
 };
 
-#define TEST(function) { #function, function }
+#define TEST(function)                                                         \
+    {                                                                          \
+#function, function                                                    \
+    }
 #define TEST_MAIN(argc, argv, tests)                                           \
     test_main(argc, argv, tests, sizeof(tests) / sizeof *(tests))
 
@@ -41,7 +44,8 @@ static int test__n_passed, test__n_failed;
     test__eq(__FILE__, __LINE__, #a " == " #b, (long long)(a), (long long)(b))
 #define CHECK_STR(a, b) test__str(__FILE__, __LINE__, #a, (a), (b))
 /* For check() walkers: NULL is fine, a sentence is what is broken. */
-#define CHECK_SOUND(sentence) test__str(__FILE__, __LINE__, #sentence, (sentence), NULL)
+#define CHECK_SOUND(sentence)                                                  \
+    test__str(__FILE__, __LINE__, #sentence, (sentence), NULL)
 
 static inline void test__fail(const char *file, int line, const char *what)
 {

@@ -2363,9 +2363,12 @@ static int n_letters[WB_KEYS], letter_status;
 /* No CHECK here: it would jump out of the middle of the machine. */
 static void on_dead_letter(const struct cache_store_item *item, void *user)
 {
-    int i = atoi((const char *)item->key.data + 1);
+    char key[8] = "";
+    int i;
 
     (void)user;
+    memcpy(key, item->key.data, 4); /* "w123", with no zero at the end */
+    i = atoi(key + 1);
     letter_status = item->status;
     if (item->value.len == WB_VALUE &&
         memcmp(item->value.data, wb_values[i], WB_VALUE) == 0)
