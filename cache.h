@@ -780,6 +780,16 @@ CACHE_INLINE uint32_t cache__policy_victim(struct cache *c, uint32_t options)
     }
 }
 
+CACHE_INLINE uint32_t cache__policy_likely(const struct cache *c,
+                                           uint32_t options)
+{
+    switch (options & CACHE__POLICY_BITS) {
+    case CACHE_FIFO: return cache_fifo_likely(&c->policy);
+    case CACHE_LRU: return cache_lru_likely(&c->policy);
+    default: return cache_sieve_likely(&c->policy);
+    }
+}
+
 CACHE_INLINE const char *cache__policy_check(const struct cache *c,
                                              uint32_t options)
 {
@@ -1022,10 +1032,7 @@ CACHE_INLINE int cache__begin_put(struct cache *c, uint32_t options,
  * What it will touch of it has been sent for, except the node. */
 CACHE_INLINE uint32_t cache__look_ahead(struct cache *c, uint32_t options)
 {
-    bool hand =
-        (options & CACHE__POLICY_BITS) == CACHE_SIEVE && c->policy.hand != 0;
-    uint32_t next = hand ? c->policy.hand : c->policy.links[0].newer;
-    uint32_t slot = c->policy.links[next].newer;
+    uint32_t slot = c->policy.links[cache__policy_likely(c, options)].newer;
 
     CACHE__PREFETCH(&c->policy.links[slot]);
     CACHE__PREFETCH(cache__link(c, options, slot));

@@ -8,13 +8,14 @@
  *   cache.h includes this file; a program has no need to.
  *
  * THE VERBS
- *   Every policy has the same seven, in the same order:
+ *   Every policy has the same eight, in the same order:
  *     layout   bytes of state for a capacity
  *     init     lays an empty policy out in memory of any content
  *     add      a new entry stands in this slot
  *     hit      the entry in this slot was used
  *     remove   the entry in this slot leaves, for whatever reason
  *     victim   which slot should leave; the caller removes it afterwards
+ *     likely   which slot victim would probably say, at no cost: for prefetching
  *     check    walks every invariant; NULL, or what is broken
  *   A slot is 1-based and stays with its entry for life.  0 means none.
  *
@@ -163,6 +164,11 @@ CACHE_INLINE uint32_t cache_fifo_victim(struct cache_policy *p)
     return p->links[0].newer;
 }
 
+CACHE_INLINE uint32_t cache_fifo_likely(const struct cache_policy *p)
+{
+    return p->links[0].newer;
+}
+
 CACHE_INLINE const char *cache_fifo_check(const struct cache_policy *p,
                                           uint32_t capacity, uint32_t len)
 {
@@ -201,6 +207,11 @@ CACHE_INLINE void cache_lru_remove(struct cache_policy *p, uint32_t slot)
 }
 
 CACHE_INLINE uint32_t cache_lru_victim(struct cache_policy *p)
+{
+    return p->links[0].newer;
+}
+
+CACHE_INLINE uint32_t cache_lru_likely(const struct cache_policy *p)
 {
     return p->links[0].newer;
 }
@@ -280,6 +291,11 @@ CACHE_INLINE uint32_t cache_sieve_victim(struct cache_policy *p)
     }
     p->hand = slot;
     return slot;
+}
+
+CACHE_INLINE uint32_t cache_sieve_likely(const struct cache_policy *p)
+{
+    return p->hand ? p->hand : p->links[0].newer;
 }
 
 CACHE_COLD const char *cache_sieve_check(const struct cache_policy *p,
