@@ -657,17 +657,25 @@ CACHE_INLINE uint64_t cache__async_n_dead(const struct cache_async *a)
     return a->writes.stats.n_dead + a->writes.stats.n_lost;
 }
 
+/* Calls back the flushes whose barrier is reached.  One that a callback begins
+ * has its turn later, or it could hold the loop for ever. */
 CACHE_COLD void cache__async_tell_flushes(struct cache_async *a)
 {
-    while (!cache__ring_empty(&a->flushes)) {
-        struct cache_flush *f = (struct cache_flush *)(void *)a->flushes.next;
+    struct cache_ring waiting;
+
+    cache__ring_init(&waiting);
+    cache__ring_move(&waiting, &a->flushes);
+    while (!cache__ring_empty(&waiting)) {
+        struct cache_flush *f = (struct cache_flush *)(void *)waiting.next;
         bool dead = f->n_dead != cache__async_n_dead(a);
 
         if (!cache_wb_is_stored(&a->writes, f->barrier))
-            return;
+            break;
         cache__ring_remove(&f->ring);
         f->cb(f, dead ? CACHE_EDEADLETTER : 0);
     }
+    cache__ring_move(&waiting, &a->flushes); /* barriers stay in order */
+    cache__ring_move(&a->flushes, &waiting);
 }
 
 /* --- the loop ------------------------------------------------------------ */

@@ -602,6 +602,29 @@ static void flush_is_a_barrier(void)
     tear_down();
 }
 
+static void flushes_again(struct cache_flush *flush, int status)
+{
+    flushed(flush, status);
+    if (n_flushed < 1000)
+        CHECK_EQ(cache_async_flush(&half.base, flush, flushes_again), 0);
+}
+
+/* A flush of a clean buffer is done at once: begun again and again by its own
+ * callback it must still let the loop turn. */
+static void flush_inside_its_callback(void)
+{
+    static struct cache_flush flush;
+
+    set_up(10);
+    n_flushed = 0;
+    CHECK_EQ(cache_async_flush(&half.base, &flush, flushes_again), 0);
+    turn(1);
+    CHECK(n_flushed >= 1 && n_flushed <= 2);
+    run();
+    CHECK_EQ(n_flushed, 1000);
+    tear_down();
+}
+
 static void flush_hears_of_dead_letters(void)
 {
     static struct cache_flush flush;
@@ -1358,6 +1381,7 @@ static const struct test tests[] = {
     TEST(write_kills_the_load),
     TEST(remove_kills_the_load),
     TEST(flush_is_a_barrier),
+    TEST(flush_inside_its_callback),
     TEST(flush_hears_of_dead_letters),
     TEST(full_buffer_refuses),
     TEST(keys_that_are_strings),
