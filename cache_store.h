@@ -18,8 +18,8 @@
  *       coalesced     by count or interval)       |     \ complete: failed
  *       in place                                  |      v
  *                                        put while|    RETRYING --> SENT ..
- *                                          SENT   v    (backoff)     | after
- *                                            BLOCKED                 | max_attempts
+ *                                          SENT   v    (backoff)     | max_
+ *                                            BLOCKED                 | attempts
  *                                            (WAITING once the       v
  *                                            sent one is stored)  dead letter
  *
@@ -812,8 +812,7 @@ CACHE_COLD void cache_wb_complete(struct cache_wb *w,
 
 /*
  * Makes everything that is dirty due at once, but for what failed and still
- * backs off.  Returns a barrier for
- * cache_wb_is_stored.
+ * backs off.  Returns a barrier for cache_wb_is_stored.
  */
 CACHE_COLD uint64_t cache_wb_flush(struct cache_wb *w)
 {

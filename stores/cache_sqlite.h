@@ -573,8 +573,8 @@ CACHE_COLD int cache__sqlite_start(struct cache_sqlite *s)
 /*
  * Opens or makes the file and starts the thread.
  * Returns 0; CACHE_EINVAL (NULL); CACHE_EPATH (no path, or a table name that is
- * not one); CACHE_ELIMIT (a negative number); CACHE_ESCHEMA (the file is another
- * program's, or read_only and empty); CACHE_EACCESS, CACHE_ECORRUPT,
+ * not one); CACHE_ELIMIT (a negative number); CACHE_ESCHEMA (the file is
+ * another program's, or read_only and empty); CACHE_EACCESS, CACHE_ECORRUPT,
  * CACHE_ELOCKED, CACHE_EFULL, CACHE_EIO, CACHE_ENOMEM or CACHE_ESTORE.  On
  * error nothing is open, and s->message has SQLite's words.
  * Close with s->store.close(&s->store): it completes what was submitted.
