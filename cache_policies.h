@@ -15,7 +15,7 @@
  *     hit      the entry in this slot was used
  *     remove   the entry in this slot leaves, for whatever reason
  *     victim   which slot should leave; the caller removes it afterwards
- *     likely   which slot victim would probably say, at no cost: for prefetching
+ *     likely   which slot victim would probably say, for prefetching: no cost
  *     check    walks every invariant; NULL, or what is broken
  *   A slot is 1-based and stays with its entry for life.  0 means none.
  *
