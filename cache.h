@@ -27,6 +27,8 @@
  *     chain    1 or 2 words     next word of the chain (, hash)    |
  *     policy   by policy        links, marks                       v
  *     expire   1 word, if on    deadline in ticks, 0 = never     slot 3
+ *     weights  1 word, if on    bytes                              |
+ *     pins     2 bytes, if on   how often it is pinned             v
  *     nodes    key and value    struct name_node                 { key, value }
  *
  *   All arrays but `heads` are indexed by slot and stand in one block of
@@ -49,13 +51,15 @@
  *     unless .key_copy and .key_free are given; they run when a key enters
  *     and leaves.  A replace keeps the stored key.
  *   - Each value that leaves is given to .on_remove exactly once.
+ *   - A pinned entry's value stays valid, whatever happens to others.
  *   - A call that returns an error has changed nothing, and key and value
  *     stay with the caller.  After an init that failed there is nothing to
  *     destroy.
  *
  * COST
  *   12 bytes per entry beside key and value, + 4 with CACHE_EXPIRY, + 4 with
- *   CACHE_KEEP_HASH, + the policy's (cache_policies.h).  What is off costs
+ *   CACHE_KEEP_HASH, + 4 with CACHE_WEIGHED, + 2 with CACHE_PINS, + the policy's
+ *   (cache_policies.h).  What is off costs
  *   no byte and no instruction; without CACHE_EXPIRY the clock is never read.
  *
  * SPDX-License-Identifier: MIT
@@ -101,30 +105,78 @@
 /* --- options ------------------------------------------------------------- */
 
 /*
- * The last argument of CACHE_DEFINE: one policy | any features.
+ * The last argument of CACHE_DEFINE: a policy | any features.  Without a policy
+ * it is CACHE_ADAPTIVE.
  *
  * A policy code has three of the six low bits set, so two of them combined
  * are never a third one, and the compiler says so.
  */
 enum cache_option {
-    CACHE_FIFO = 0x07,  /* first in, first out */
-    CACHE_LRU = 0x0b,   /* least recently used leaves */
-    CACHE_SIEVE = 0x0d, /* LRU's simpler and mostly better successor */
+    CACHE_ADAPTIVE = 0x13, /* the default, when no policy is named */
+    CACHE_FIFO = 0x07,     /* first in, first out */
+    CACHE_LRU = 0x0b,      /* the least recently used leaves */
+    CACHE_CLOCK = 0x0e,    /* FIFO with a second chance, in a quarter byte */
+    CACHE_SIEVE = 0x0d,    /* LRU's simpler and mostly better successor */
+    CACHE_RANDOM = 0x2a,   /* any entry leaves */
+    CACHE_TTL = 0x15,      /* the soonest to expire leaves */
+    CACHE_LFU = 0x16,      /* the least frequently used, with aging */
+    CACHE_GDSF = 0x29,     /* light, dear and popular entries stay */
+    CACHE_SLRU = 0x19,     /* LRU in two segments */
+    CACHE_2Q = 0x1a,       /* a FIFO for newcomers before an LRU */
+    CACHE_ARC = 0x1c,      /* recency and frequency, balanced by ghosts */
+    CACHE_LIRS = 0x23,     /* by the distance between uses: loops, scans */
+    CACHE_S3FIFO = 0x25,   /* three FIFO queues */
+    CACHE_WTINYLFU = 0x26, /* a window before an SLRU that a sketch guards */
+
+    CACHE_POLICY_DYNAMIC = 0x2c, /* config.policy says which */
 
     CACHE_EXPIRY = 0x100,    /* entries may have a time to live */
     CACHE_STATS = 0x200,     /* count hits, misses, evictions, ... */
     CACHE_KEEP_HASH = 0x400, /* store 32 bits of hash: for keys whose equality
                                 is dear; always on for keys that are pointers
                                 or struct cache_bytes */
+    CACHE_WEIGHED = 0x800, /* a limit in bytes too: config.max_bytes, .weigh */
+    CACHE_PINS = 0x1000,   /* name_pin keeps an entry from being evicted */
 
     CACHE__POLICY_BITS = 0x3f,
-    CACHE__FEATURE_BITS = 0x700
+    CACHE__FEATURE_BITS = 0x1f00
 };
 
-#define CACHE__IS_POLICY(options)                                              \
-    (((options)&CACHE__POLICY_BITS) == CACHE_FIFO ||                           \
-     ((options)&CACHE__POLICY_BITS) == CACHE_LRU ||                            \
-     ((options)&CACHE__POLICY_BITS) == CACHE_SIEVE)
+/* Every policy: X(o, code, table of verbs). */
+#define CACHE__POLICIES(X, o)                                                  \
+    X(o, CACHE_ADAPTIVE, cache_adaptive)                                       \
+    X(o, CACHE_FIFO, cache_fifo)                                               \
+    X(o, CACHE_LRU, cache_lru)                                                 \
+    X(o, CACHE_CLOCK, cache_clock)                                             \
+    X(o, CACHE_SIEVE, cache_sieve)                                             \
+    X(o, CACHE_RANDOM, cache_random)                                           \
+    X(o, CACHE_TTL, cache_ttl)                                                 \
+    X(o, CACHE_LFU, cache_lfu)                                                 \
+    X(o, CACHE_GDSF, cache_gdsf)                                               \
+    X(o, CACHE_SLRU, cache_slru)                                               \
+    X(o, CACHE_2Q, cache_2q)                                                   \
+    X(o, CACHE_ARC, cache_arc)                                                 \
+    X(o, CACHE_LIRS, cache_lirs)                                               \
+    X(o, CACHE_S3FIFO, cache_s3fifo)                                           \
+    X(o, CACHE_WTINYLFU, cache_wtinylfu)
+
+/* The policy code in some options. */
+#define CACHE__CODE(o) ((int)(o) & (int)CACHE__POLICY_BITS)
+
+/* What is added to options that name no policy. */
+#define CACHE__DEFAULT_OF(o) (CACHE__CODE(o) == 0 ? (int)CACHE_ADAPTIVE : 0)
+
+#define CACHE__IS_THIS(o, code, verbs) CACHE__CODE(o) == (code) ||
+#define CACHE__IS_POLICY(o)                                                    \
+    (CACHE__POLICIES(CACHE__IS_THIS, o) CACHE__CODE(o) == CACHE_POLICY_DYNAMIC)
+
+/* The verbs that the options name; NULL for CACHE_POLICY_DYNAMIC. */
+#define CACHE__CHOICE(o, code, verbs) CACHE__CODE(o) == (code) ? &(verbs):
+#define CACHE__POLICY_OF(o) (CACHE__POLICIES(CACHE__CHOICE, o) NULL)
+
+/* The function that turns config.policy into verbs, if there is to be one. */
+#define CACHE__CHOOSER_OF(o)                                                   \
+    (CACHE__CODE(o) == CACHE_POLICY_DYNAMIC ? cache__policy_by_code : NULL)
 
 /* Why a value left the cache. */
 enum cache_cause {
@@ -168,6 +220,8 @@ enum cache_error {
     CACHE_ENOCODEC = -5031,
     CACHE_EPATH = -5032,
     CACHE_EOWNER = -5033,
+    CACHE_EWEIGHT = -5034,
+    CACHE_EPOLICY = -5035,
 
     /* from stores, codecs and the write-behind machine */
     CACHE_ECODEC = -5041,
@@ -216,6 +270,11 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_ENOSTORE: return "config: a store is needed";
     case CACHE_ENOCODEC:
         return "config: a codec is missing or for another type";
+    case CACHE_EWEIGHT:
+        return "config: max_bytes, CACHE_WEIGHED and .weigh come together, and "
+               "max_bytes holds at least one entry";
+    case CACHE_EPOLICY:
+        return "config: policy is not one, or the type has its own";
     case CACHE_EOWNER: return "keys that are pointers need .key_copy here";
     case CACHE_EPATH:
         return "config: path or table name is missing or not valid";
@@ -242,13 +301,18 @@ CACHE_COLD const char *cache_strerror(int code)
 
 /* What init needs.  A member that is zero has the default that it names. */
 struct cache_config {
-    size_t capacity;  /* entries, 1 to CACHE_MAX_CAPACITY; required */
-    uint64_t ttl_ms;  /* time to live of a put without one; 0 = forever */
-    uint32_t tick_ms; /* resolution of expiry; 0 = CACHE_DEFAULT_TICK_MS.  An
+    size_t capacity;    /* entries, 1 to CACHE_MAX_CAPACITY; required */
+    uint64_t max_bytes; /* with CACHE_WEIGHED, required: what all entries may
+                           weigh together, each one its own bytes (.weigh) and
+                           its share of the block */
+    uint32_t policy;    /* with CACHE_POLICY_DYNAMIC: CACHE_LRU, ...;
+                           0 = CACHE_ADAPTIVE */
+    uint64_t ttl_ms;    /* time to live of a put without one; 0 = forever */
+    uint32_t tick_ms;   /* resolution of expiry; 0 = CACHE_DEFAULT_TICK_MS.  An
                          entry is never returned after its time to live, and
                          may go up to one tick before its end.  2^32 ticks
                          are the longest life of cache and entry. */
-    uint64_t seed;    /* of the hash; 0 = random, which is what keeps keys
+    uint64_t seed;      /* of the hash; 0 = random, which is what keeps keys
                          chosen by an attacker out of one chain */
     uint64_t (*now)(void *user); /* monotonic milliseconds; NULL = the coarse
                                     system clock.  Read by caches that expire
@@ -266,7 +330,7 @@ struct cache_stats {
     uint64_t inserts;     /* keys that entered */
     uint64_t replaces;    /* values put over another one */
     uint64_t removes;     /* entries taken out by remove or compute */
-    uint64_t evictions;   /* entries that left because the cache was full */
+    uint64_t evictions;   /* entries that left because there was no room */
     uint64_t expirations; /* expired entries that were reclaimed */
 };
 
@@ -274,6 +338,9 @@ struct cache_stats {
 struct cache_memory {
     size_t total_bytes;       /* the block: what memory_needed said */
     size_t bookkeeping_bytes; /* of these: not a key and not a value */
+    uint64_t used_bytes;      /* with CACHE_WEIGHED: of config.max_bytes */
+    uint32_t entry_bytes;     /* with CACHE_WEIGHED: what an entry weighs beside
+                                 its own bytes */
 };
 
 /* A key or value of any length.  The bytes belong to whoever made it. */
@@ -512,24 +579,34 @@ CACHE_COLD uint64_t cache__random_seed(const void *salt)
 
 /* The part of a cache that does not depend on its types. */
 struct cache {
-    uint32_t *heads;  /* first word of each chain; 0 = the chain is empty */
-    uint32_t *chain;  /* per slot: the next word of its chain or, marked with
+    uint32_t *heads;   /* first word of each chain; 0 = the chain is empty */
+    uint32_t *chain;   /* per slot: the next word of its chain or, marked with
                          CACHE__FREE, the next slot of the free list; then the
                          hash, if it is kept.  [0] is 0 */
-    uint32_t *expire; /* per slot: the tick at which it is dead; 0 = never,
+    uint32_t *expire;  /* per slot: the tick at which it is dead; 0 = never,
                          and in every free slot.  NULL without CACHE_EXPIRY */
-    void *nodes;      /* per slot: struct name_node */
+    void *nodes;       /* per slot: struct name_node */
+    uint32_t *weights; /* per slot: bytes.  NULL without CACHE_WEIGHED */
+    uint16_t *pins;    /* per slot: pins that hold it, 0 in every free slot.
+                          NULL without CACHE_PINS */
     struct cache_policy policy;
+    const struct cache_policy_verbs *verbs; /* of the policy */
 
-    uint64_t seed;       /* of the hash */
-    uint32_t n_heads;    /* 2 x capacity */
-    uint32_t slot_bits;  /* a word of a chain: a slot below, a tag above */
-    uint32_t slot_mask;  /* 2^slot_bits - 1, at least the capacity */
-    uint32_t capacity;   /* entries at most */
-    uint32_t len;        /* entries now, expired ones included */
-    uint32_t fresh;      /* slots 1 to fresh have been used at least once */
-    uint32_t free_slots; /* head of the list of slots that were freed */
-    bool busy;           /* a callback of this cache is running */
+    uint64_t seed;         /* of the hash */
+    uint32_t n_heads;      /* 2 x capacity */
+    uint32_t slot_bits;    /* a word of a chain: a slot below, a tag above */
+    uint32_t slot_mask;    /* 2^slot_bits - 1, at least the capacity */
+    uint32_t capacity;     /* entries at most */
+    uint32_t len;          /* entries now, expired ones included */
+    uint32_t fresh;        /* slots 1 to fresh have been used at least once */
+    uint32_t free_slots;   /* head of the list of slots that were freed */
+    bool busy;             /* a callback of this cache is running */
+    uint32_t n_pinned;     /* entries that the policy does not have */
+    uint32_t held;         /* the slot that is given another weight; or 0 */
+    uint32_t entry_bytes;  /* an entry's share of the block */
+    uint64_t max_bytes;    /* weight of all entries at most */
+    uint64_t used_bytes;   /* weight of all entries now */
+    uint64_t pinned_bytes; /* of these: pinned */
 
     uint32_t tick;          /* the latest tick seen: starts at 1, never falls */
     uint32_t tick_ms;       /* length of a tick */
@@ -548,12 +625,20 @@ struct cache {
     size_t total_bytes; /* size of the block */
 };
 
+/* What a type is made of, as a constant: the compiler sees through it. */
+struct cache_kind {
+    uint32_t options;                        /* enum cache_option */
+    const struct cache_policy_verbs *policy; /* NULL = chosen by a config */
+};
+
 /* What the engine has to know of a type; one constant for each. */
 struct cache_type {
-    uint32_t options;   /* enum cache_option */
+    struct cache_kind kind;
+    const struct cache_policy_verbs *(*choose)(uint32_t policy); /* by a config;
+                           NULL = the policy is fixed */
     size_t node_bytes;  /* sizeof(struct name_node) */
     size_t entry_bytes; /* sizeof(K) + sizeof(V) */
-    uint32_t (*slot_hash)(const struct cache *c, uint32_t slot);
+    uint64_t (*slot_hash)(const struct cache *c, uint32_t slot);
     uint32_t (*slot_find)(const struct cache *c, uint32_t slot);
     void (*drop)(struct cache *c, uint32_t slot, enum cache_cause cause);
 };
@@ -638,6 +723,13 @@ CACHE_INLINE bool cache__expired(struct cache *c, uint32_t options,
            c->expire[slot] <= cache__tick(c);
 }
 
+/* The tick at which the entry in `slot` is dead; 0 = never. */
+CACHE_INLINE uint32_t cache__due_at(const struct cache *c, uint32_t options,
+                                    uint32_t slot)
+{
+    return options & CACHE_EXPIRY ? c->expire[slot] : 0;
+}
+
 CACHE_INLINE void cache__set_deadline(struct cache *c, uint32_t options,
                                       uint32_t slot, uint32_t deadline)
 {
@@ -652,24 +744,36 @@ CACHE_INLINE void cache__set_deadline(struct cache *c, uint32_t options,
 
 /* --- engine: index ------------------------------------------------------- */
 
-/* The engine keeps 32 well-mixed bits of a hash, whatever the user's is. */
+/* Mixes what the user's hash may not have: the upper 32 bits are what the index
+ * uses.  Hashes that differ still do. */
+CACHE_INLINE uint64_t cache__mixed(uint64_t hash)
+{
+    return hash * CACHE__K0;
+}
+
+CACHE_INLINE uint32_t cache__upper(uint64_t hash)
+{
+    return (uint32_t)(hash >> 32);
+}
+
+/* 32 well-mixed bits of a hash, whatever it is. */
 CACHE_INLINE uint32_t cache__fold(uint64_t hash)
 {
-    return (uint32_t)((hash * CACHE__K0) >> 32);
+    return cache__upper(cache__mixed(hash));
 }
 
 /* Multiply and shift: any number of heads, no division. */
-CACHE_INLINE uint32_t *cache__head(const struct cache *c, uint32_t hash)
+CACHE_INLINE uint32_t *cache__head(const struct cache *c, uint64_t hash)
 {
-    return &c->heads[((uint64_t)hash * c->n_heads) >> 32];
+    return &c->heads[((uint64_t)cache__upper(hash) * c->n_heads) >> 32];
 }
 
 /* The bits of a word that no slot needs hold bits of its hash, so most keys
  * that are not the right one are passed without a look at their node.  The
- * head is chosen by the upper end of the hash, the tag is the lower. */
-CACHE_INLINE uint32_t cache__tag(const struct cache *c, uint32_t hash)
+ * head is chosen by the upper end of the upper half, the tag is its lower. */
+CACHE_INLINE uint32_t cache__tag(const struct cache *c, uint64_t hash)
 {
-    return (hash << c->slot_bits) & ~CACHE__FREE;
+    return (cache__upper(hash) << c->slot_bits) & ~CACHE__FREE;
 }
 
 /* The slot of a word that has this tag; else a number beyond slot_mask, or 0
@@ -692,26 +796,26 @@ CACHE_INLINE uint32_t *cache__link(const struct cache *c, uint32_t options,
 
 /* The hash that is kept for a slot is this one; true if none is kept. */
 CACHE_INLINE bool cache__hash_may_match(const struct cache *c, uint32_t options,
-                                        uint32_t slot, uint32_t hash)
+                                        uint32_t slot, uint64_t hash)
 {
     return !cache__keeps_hash(options) ||
-           cache__link(c, options, slot)[1] == hash;
+           cache__link(c, options, slot)[1] == cache__upper(hash);
 }
 
 CACHE_INLINE void cache__index_insert(struct cache *c, uint32_t options,
-                                      uint32_t slot, uint32_t hash)
+                                      uint32_t slot, uint64_t hash)
 {
     uint32_t *head = cache__head(c, hash);
     uint32_t *link = cache__link(c, options, slot);
 
     link[0] = *head;
     if (cache__keeps_hash(options))
-        link[1] = hash;
+        link[1] = cache__upper(hash);
     *head = slot | cache__tag(c, hash);
 }
 
 CACHE_INLINE void cache__index_erase(struct cache *c, uint32_t options,
-                                     uint32_t slot, uint32_t hash)
+                                     uint32_t slot, uint64_t hash)
 {
     uint32_t *at = cache__head(c, hash);
 
@@ -722,82 +826,71 @@ CACHE_INLINE void cache__index_erase(struct cache *c, uint32_t options,
 
 /* --- engine: policy ------------------------------------------------------ */
 
-CACHE_INLINE size_t cache__policy_layout(uint32_t options, uint32_t capacity)
+#define CACHE__NAMED(o, code, verbs)                                           \
+    if ((o) == (code))                                                         \
+        return &(verbs);
+
+/* The verbs of a policy code; NULL if it is none. */
+CACHE_COLD const struct cache_policy_verbs *cache__policy_by_code(uint32_t code)
 {
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: return cache_fifo_layout(capacity);
-    case CACHE_LRU: return cache_lru_layout(capacity);
-    default: return cache_sieve_layout(capacity);
-    }
+    CACHE__POLICIES(CACHE__NAMED, code)
+    return NULL;
 }
 
-CACHE_INLINE void cache__policy_init(struct cache *c, uint32_t options,
-                                     void *memory)
+#define CACHE__SPELT(name, code, verbs)                                        \
+    if (strcmp(name, (verbs).name) == 0)                                       \
+        return (code);
+
+/* The code of a policy, for config.policy, from its name in lower case: "lru".
+ * Returns 0 if there is none.  Threads: any. */
+CACHE_COLD uint32_t cache_policy_named(const char *name)
 {
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: cache_fifo_init(&c->policy, memory, c->capacity); break;
-    case CACHE_LRU: cache_lru_init(&c->policy, memory, c->capacity); break;
-    default: cache_sieve_init(&c->policy, memory, c->capacity); break;
-    }
+    CACHE__POLICIES(CACHE__SPELT, name)
+    return 0;
 }
 
-CACHE_INLINE void cache__policy_add(struct cache *c, uint32_t options,
-                                    uint32_t slot)
+/* The name of a policy, in lower case.  Returns a constant string, NULL if the
+ * code is not one.  Threads: any. */
+CACHE_COLD const char *cache_policy_name(uint32_t code)
 {
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: cache_fifo_add(&c->policy, slot); break;
-    case CACHE_LRU: cache_lru_add(&c->policy, slot); break;
-    default: cache_sieve_add(&c->policy, slot); break;
-    }
+    const struct cache_policy_verbs *verbs = cache__policy_by_code(code);
+
+    return verbs ? verbs->name : NULL;
 }
 
-CACHE_INLINE void cache__policy_hit(struct cache *c, uint32_t options,
-                                    uint32_t slot)
+/* The policy that a config asks for; NULL if it is none. */
+CACHE_INLINE const struct cache_policy_verbs *
+cache__policy_for(const struct cache_type *type,
+                  const struct cache_config *config)
 {
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: cache_fifo_hit(&c->policy, slot); break;
-    case CACHE_LRU: cache_lru_hit(&c->policy, slot); break;
-    default: cache_sieve_hit(&c->policy, slot); break;
-    }
+    uint32_t code = config->policy ? config->policy : (uint32_t)CACHE_ADAPTIVE;
+
+    return type->choose ? type->choose(code) : type->kind.policy;
 }
 
-CACHE_INLINE void cache__policy_remove(struct cache *c, uint32_t options,
+CACHE_INLINE const struct cache_policy_verbs *
+cache__verbs(const struct cache *c, const struct cache_kind *kind)
+{
+    return kind->policy ? kind->policy : c->verbs;
+}
+
+/* The hash of the key in `slot`, if what was kept of it is enough; else 0. */
+CACHE_INLINE uint64_t cache__kept_hash(const struct cache *c,
+                                       const struct cache_kind *kind,
                                        uint32_t slot)
 {
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: cache_fifo_remove(&c->policy, slot); break;
-    case CACHE_LRU: cache_lru_remove(&c->policy, slot); break;
-    default: cache_sieve_remove(&c->policy, slot); break;
-    }
+    if (!cache__keeps_hash(kind->options) ||
+        cache__verbs(c, kind)->needs_whole_hash)
+        return 0;
+    return (uint64_t)cache__link(c, kind->options, slot)[1] << 32;
 }
 
-CACHE_INLINE uint32_t cache__policy_victim(struct cache *c, uint32_t options)
+/* The policy has this entry: it is neither pinned nor held. */
+CACHE_INLINE bool cache__governed(const struct cache *c, uint32_t options,
+                                  uint32_t slot)
 {
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: return cache_fifo_victim(&c->policy);
-    case CACHE_LRU: return cache_lru_victim(&c->policy);
-    default: return cache_sieve_victim(&c->policy);
-    }
-}
-
-CACHE_INLINE uint32_t cache__policy_likely(const struct cache *c,
-                                           uint32_t options)
-{
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: return cache_fifo_likely(&c->policy);
-    case CACHE_LRU: return cache_lru_likely(&c->policy);
-    default: return cache_sieve_likely(&c->policy);
-    }
-}
-
-CACHE_INLINE const char *cache__policy_check(const struct cache *c,
-                                             uint32_t options)
-{
-    switch (options & CACHE__POLICY_BITS) {
-    case CACHE_FIFO: return cache_fifo_check(&c->policy, c->capacity, c->len);
-    case CACHE_LRU: return cache_lru_check(&c->policy, c->capacity, c->len);
-    default: return cache_sieve_check(&c->policy, c->capacity, c->len);
-    }
+    return ((options & CACHE_PINS) == 0 || c->pins[slot] == 0) &&
+           ((options & CACHE_WEIGHED) == 0 || slot != c->held);
 }
 
 /* --- engine: making a cache ---------------------------------------------- */
@@ -806,8 +899,9 @@ CACHE_INLINE const char *cache__policy_check(const struct cache *c,
 
 /* Where each array stands in the block. */
 struct cache__layout {
-    size_t chain, policy, expire, nodes; /* offsets; heads are at 0 */
-    size_t total;                        /* bytes; 0 = does not fit */
+    size_t chain, policy, expire, weights, pins, nodes; /* offsets; heads are
+                                                           at 0 */
+    size_t total; /* bytes; 0 = does not fit */
 };
 
 #define CACHE__LAYOUT_LIMIT (SIZE_MAX / 4) /* far from where sums overflow */
@@ -829,19 +923,30 @@ CACHE_INLINE size_t cache__place(size_t *at, size_t count, size_t bytes)
     return start;
 }
 
-CACHE_COLD struct cache__layout cache__plan(const struct cache_type *type,
-                                            uint32_t capacity)
+/* What an entry weighs beside its own bytes: its share of the block. */
+CACHE_INLINE uint64_t cache__entry_bytes(const struct cache__layout *l,
+                                         const struct cache_config *config)
 {
+    return (l->total + config->capacity - 1) / config->capacity;
+}
+
+CACHE_COLD struct cache__layout cache__plan(const struct cache_type *type,
+                                            const struct cache_config *config)
+{
+    const struct cache_policy_verbs *policy = cache__policy_for(type, config);
+    const uint32_t options = type->kind.options;
+    const uint32_t capacity = (uint32_t)config->capacity;
     struct cache__layout l;
     size_t slots = (size_t)capacity + 1;
-    size_t at = slots > SIZE_MAX / 64 ? SIZE_MAX : 0; /* 32-bit machines */
+    size_t at = slots > SIZE_MAX / 256 ? SIZE_MAX : 0; /* 32-bit machines */
 
     (void)cache__place(&at, 2 * slots, sizeof(uint32_t));
-    l.chain =
-        cache__place(&at, slots, cache__keeps_hash(type->options) ? 8 : 4);
+    l.chain = cache__place(&at, slots, cache__keeps_hash(options) ? 8 : 4);
     l.policy =
-        cache__place(&at, cache__policy_layout(type->options, capacity), 1);
-    l.expire = cache__place(&at, slots, (type->options & CACHE_EXPIRY) ? 4 : 0);
+        cache__place(&at, at == SIZE_MAX ? 0 : policy->layout(capacity), 1);
+    l.expire = cache__place(&at, slots, options & CACHE_EXPIRY ? 4 : 0);
+    l.weights = cache__place(&at, slots, options & CACHE_WEIGHED ? 4 : 0);
+    l.pins = cache__place(&at, slots, options & CACHE_PINS ? 2 : 0);
     l.nodes = cache__place(&at, slots, type->node_bytes);
     /* A line more, so that the block may start at any address. */
     l.total = at > CACHE__LAYOUT_LIMIT ? 0 : at + CACHE__LINE - 1;
@@ -852,6 +957,7 @@ CACHE_COLD struct cache__layout cache__plan(const struct cache_type *type,
 CACHE_COLD int cache__config_check(const struct cache_type *type,
                                    const struct cache_config *config)
 {
+    const uint32_t options = type->kind.options;
     uint32_t tick_ms;
 
     if (config == NULL)
@@ -860,7 +966,12 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
         return CACHE_ECAPACITY;
     if ((config->alloc == NULL) != (config->free == NULL))
         return CACHE_EALLOCATOR;
-    if ((type->options & CACHE_EXPIRY) == 0) {
+    if (type->choose == NULL ? config->policy != 0
+                             : cache__policy_for(type, config) == NULL)
+        return CACHE_EPOLICY;
+    if ((options & CACHE_WEIGHED) == 0 && config->max_bytes != 0)
+        return CACHE_EWEIGHT;
+    if ((options & CACHE_EXPIRY) == 0) {
         if (config->ttl_ms != 0)
             return CACHE_ENOEXPIRY;
         return config->tick_ms != 0 ? CACHE_ETICK : 0;
@@ -876,21 +987,48 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
     return 0;
 }
 
-CACHE_COLD size_t cache__memory_needed(const struct cache_type *type,
-                                       const struct cache_config *config)
+/* Returns 0 and the bytes of the block, or what is wrong. */
+CACHE_COLD int cache__size(const struct cache_type *type,
+                           const struct cache_config *config, bool weighs,
+                           size_t *bytes)
 {
-    if (cache__config_check(type, config) != 0)
-        return 0;
-    return cache__plan(type, (uint32_t)config->capacity).total;
+    int rc = cache__config_check(type, config);
+    struct cache__layout l;
+
+    if (rc != 0)
+        return rc;
+    l = cache__plan(type, config);
+    *bytes = l.total;
+    if (l.total == 0)
+        return CACHE_ESIZE;
+    if ((type->kind.options & CACHE_WEIGHED) == 0)
+        return weighs ? CACHE_EWEIGHT : 0;
+    return weighs && config->max_bytes >= cache__entry_bytes(&l, config)
+               ? 0
+               : CACHE_EWEIGHT;
+}
+
+CACHE_COLD size_t cache__memory_needed(const struct cache_type *type,
+                                       const struct cache_config *config,
+                                       bool weighs)
+{
+    size_t bytes;
+
+    return cache__size(type, config, weighs, &bytes) == 0 ? bytes : 0;
 }
 
 /* Empties the index and the policy, whatever the arrays hold. */
-CACHE_COLD void cache__reset(struct cache *c, const struct cache_type *type)
+CACHE_COLD void cache__reset(struct cache *c)
 {
     memset(c->heads, 0, (size_t)c->n_heads * sizeof *c->heads);
     c->chain[0] = 0;
-    cache__policy_init(c, type->options, c->policy.links);
-    c->len = c->fresh = c->free_slots = 0;
+    if (c->pins != NULL)
+        memset(c->pins, 0, ((size_t)c->capacity + 1) * sizeof *c->pins);
+    c->policy.zeroed = false;
+    c->policy.full = c->capacity;
+    c->verbs->init(&c->policy, c->seed);
+    c->len = c->fresh = c->free_slots = c->n_pinned = 0;
+    c->used_bytes = c->pinned_bytes = 0;
     c->sweep_at = 0;
     c->soonest = c->sweep_soonest = UINT32_MAX;
 }
@@ -901,7 +1039,8 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
                               const struct cache_config *config, void *memory,
                               bool zeroed)
 {
-    struct cache__layout l = cache__plan(type, (uint32_t)config->capacity);
+    struct cache__layout l = cache__plan(type, config);
+    const uint32_t options = type->kind.options;
     size_t skew = (CACHE__LINE - (uintptr_t)memory % CACHE__LINE) % CACHE__LINE;
     unsigned char *base = (unsigned char *)memory + skew;
 
@@ -912,21 +1051,29 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
         c->slot_mask = ((uint32_t)1 << ++c->slot_bits) - 1;
     c->heads = (uint32_t *)(void *)base;
     c->chain = (uint32_t *)(void *)(base + l.chain);
-    if (type->options & CACHE_EXPIRY)
+    if (options & CACHE_EXPIRY)
         c->expire = (uint32_t *)(void *)(base + l.expire);
+    if (options & CACHE_WEIGHED)
+        c->weights = (uint32_t *)(void *)(base + l.weights);
+    if (options & CACHE_PINS)
+        c->pins = (uint16_t *)(void *)(base + l.pins);
     c->nodes = base + l.nodes;
     c->total_bytes = l.total;
+    c->entry_bytes = (uint32_t)cache__entry_bytes(&l, config);
+    c->max_bytes = config->max_bytes;
     c->soonest = c->sweep_soonest = UINT32_MAX;
-    c->policy.links = (struct cache_link *)(void *)(base + l.policy);
-    if (zeroed)
-        cache__policy_init(c, type->options, base + l.policy);
-    else
-        cache__reset(c, type);
-
     c->seed = config->seed ? config->seed : cache__random_seed(c);
     c->user = config->user;
     c->free = config->free;
-    if (type->options & CACHE_EXPIRY) {
+    c->verbs = cache__policy_for(type, config);
+    c->policy.memory = base + l.policy;
+    c->policy.capacity = c->policy.full = c->capacity;
+    c->policy.zeroed = zeroed;
+    if (zeroed)
+        c->verbs->init(&c->policy, c->seed);
+    else
+        cache__reset(c);
+    if (options & CACHE_EXPIRY) {
         c->now = config->now ? config->now : cache__system_now;
         c->tick_ms = config->tick_ms ? config->tick_ms : CACHE_DEFAULT_TICK_MS;
         c->ttl_ms = config->ttl_ms ? config->ttl_ms : CACHE_NEVER;
@@ -937,17 +1084,15 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
 }
 
 CACHE_COLD int cache__init_in(struct cache *c, const struct cache_type *type,
-                              const struct cache_config *config, void *buffer,
-                              size_t bytes)
+                              const struct cache_config *config, bool weighs,
+                              void *buffer, size_t bytes)
 {
-    int rc = c == NULL ? CACHE_EINVAL : cache__config_check(type, config);
     size_t needed;
+    int rc =
+        c == NULL ? CACHE_EINVAL : cache__size(type, config, weighs, &needed);
 
     if (rc != 0)
         return rc;
-    needed = cache__memory_needed(type, config);
-    if (needed == 0)
-        return CACHE_ESIZE;
     if (buffer == NULL || bytes < needed)
         return CACHE_EBUFFER;
     cache__set_up(c, type, config, buffer, false);
@@ -955,17 +1100,15 @@ CACHE_COLD int cache__init_in(struct cache *c, const struct cache_type *type,
 }
 
 CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
-                           const struct cache_config *config)
+                           const struct cache_config *config, bool weighs)
 {
-    int rc = c == NULL ? CACHE_EINVAL : cache__config_check(type, config);
     size_t bytes;
+    int rc =
+        c == NULL ? CACHE_EINVAL : cache__size(type, config, weighs, &bytes);
     void *memory;
 
     if (rc != 0)
         return rc;
-    bytes = cache__memory_needed(type, config);
-    if (bytes == 0)
-        return CACHE_ESIZE;
     memory =
         config->alloc ? config->alloc(bytes, config->user) : calloc(1, bytes);
     if (memory == NULL)
@@ -994,15 +1137,24 @@ CACHE_INLINE bool cache__live(struct cache *c, uint32_t options, uint32_t slot)
     return slot != 0 && !cache__expired(c, options, slot);
 }
 
-/* A look-up ended at `slot`, 0 = nowhere.  Returns true if that is a hit. */
-CACHE_INLINE bool cache__hit(struct cache *c, uint32_t options, uint32_t slot)
+/* The policy hears that an entry was used. */
+CACHE_INLINE void cache__used(struct cache *c, const struct cache_kind *kind,
+                              uint32_t slot, uint64_t hash)
 {
-    if (!cache__live(c, options, slot)) {
-        cache__count(options, &c->stats.misses);
+    if (cache__governed(c, kind->options, slot))
+        cache__verbs(c, kind)->hit(&c->policy, slot, hash);
+}
+
+/* A look-up ended at `slot`, 0 = nowhere.  Returns true if that is a hit. */
+CACHE_INLINE bool cache__hit(struct cache *c, const struct cache_kind *kind,
+                             uint32_t slot, uint64_t hash)
+{
+    if (!cache__live(c, kind->options, slot)) {
+        cache__count(kind->options, &c->stats.misses);
         return false;
     }
-    cache__policy_hit(c, options, slot);
-    cache__count(options, &c->stats.hits);
+    cache__used(c, kind, slot, hash);
+    cache__count(kind->options, &c->stats.hits);
     return true;
 }
 
@@ -1022,20 +1174,14 @@ CACHE_INLINE int cache__begin_put(struct cache *c, uint32_t options,
     return options & CACHE_EXPIRY ? cache__deadline(c, ttl_ms, deadline) : 0;
 }
 
-#if defined(__GNUC__)
-#define CACHE__PREFETCH(address) __builtin_prefetch(address, 1)
-#else
-#define CACHE__PREFETCH(address) ((void)(address))
-#endif
-
-/* The eviction after the next one is likely to take the slot that is returned.
- * What it will touch of it has been sent for, except the node. */
-CACHE_INLINE uint32_t cache__look_ahead(struct cache *c, uint32_t options)
+/* An eviction after the next one is likely to take the slot that is returned,
+ * 0 = no idea.  What it will touch of it has been sent for, except the node. */
+CACHE_INLINE uint32_t cache__look_ahead(struct cache *c,
+                                        const struct cache_kind *kind)
 {
-    uint32_t slot = c->policy.links[cache__policy_likely(c, options)].newer;
+    uint32_t slot = cache__verbs(c, kind)->ahead(&c->policy);
 
-    CACHE__PREFETCH(&c->policy.links[slot]);
-    CACHE__PREFETCH(cache__link(c, options, slot));
+    CACHE__PREFETCH(cache__link(c, kind->options, slot));
     return slot;
 }
 
@@ -1059,25 +1205,49 @@ CACHE_INLINE void cache__free_slot(struct cache *c, uint32_t options,
 }
 
 /* The entry that was written to `slot` becomes visible. */
-CACHE_INLINE void cache__publish(struct cache *c, uint32_t options,
-                                 uint32_t slot, uint32_t hash,
-                                 uint32_t deadline)
+CACHE_INLINE void cache__publish(struct cache *c, const struct cache_kind *kind,
+                                 uint32_t slot, const struct cache_item *item)
 {
-    cache__index_insert(c, options, slot, hash);
-    cache__policy_add(c, options, slot);
-    cache__set_deadline(c, options, slot, deadline);
+    cache__index_insert(c, kind->options, slot, item->hash);
+    cache__verbs(c, kind)->add(&c->policy, slot, item);
+    cache__set_deadline(c, kind->options, slot, item->deadline);
+    if (kind->options & CACHE_WEIGHED) {
+        c->weights[slot] = item->weight;
+        c->used_bytes += item->weight;
+    }
     c->len++;
-    cache__count(options, &c->stats.inserts);
+    cache__count(kind->options, &c->stats.inserts);
+}
+
+/* The policy, or its pin, lets go of an entry that leaves. */
+CACHE_INLINE void cache__release(struct cache *c, const struct cache_kind *kind,
+                                 uint32_t slot, uint64_t hash,
+                                 enum cache_cause cause)
+{
+    if (!cache__governed(c, kind->options, slot)) {
+        c->pins[slot] = 0;
+        c->n_pinned--;
+        if (kind->options & CACHE_WEIGHED)
+            c->pinned_bytes -= c->weights[slot];
+    } else if (cause == CACHE_CAUSE_EVICTED) {
+        cache__verbs(c, kind)->evict(&c->policy, slot, hash);
+    } else {
+        cache__verbs(c, kind)->remove(&c->policy, slot);
+    }
+    if (kind->options & CACHE_WEIGHED)
+        c->used_bytes -= c->weights[slot];
 }
 
 /* The entry in `slot` is no longer found.  Its node stays whole until the next
  * take_slot, and callbacks cannot get there. */
-CACHE_INLINE void cache__withdraw(struct cache *c, uint32_t options,
-                                  uint32_t slot, uint32_t hash,
-                                  enum cache_cause cause)
+CACHE_INLINE void cache__withdraw(struct cache *c,
+                                  const struct cache_kind *kind, uint32_t slot,
+                                  uint64_t hash, enum cache_cause cause)
 {
+    const uint32_t options = kind->options;
+
     cache__index_erase(c, options, slot, hash);
-    cache__policy_remove(c, options, slot);
+    cache__release(c, kind, slot, hash, cause);
     if (options & CACHE_EXPIRY)
         c->expire[slot] = 0;
     cache__free_slot(c, options, slot);
@@ -1090,13 +1260,23 @@ CACHE_INLINE void cache__withdraw(struct cache *c, uint32_t options,
         cache__count(options, &c->stats.removes);
 }
 
-/* The value in `slot` was exchanged. */
-CACHE_INLINE void cache__replaced(struct cache *c, uint32_t options,
-                                  uint32_t slot, uint32_t deadline)
+/* The entry's deadline is another from now on. */
+CACHE_INLINE void cache__redate(struct cache *c, const struct cache_kind *kind,
+                                uint32_t slot, const struct cache_item *item)
 {
-    cache__policy_hit(c, options, slot);
-    cache__set_deadline(c, options, slot, deadline);
-    cache__count(options, &c->stats.replaces);
+    cache__set_deadline(c, kind->options, slot, item->deadline);
+    if (cache__governed(c, kind->options, slot))
+        cache__verbs(c, kind)->change(&c->policy, slot, item);
+}
+
+/* The value in `slot` was exchanged. */
+CACHE_INLINE void cache__replaced(struct cache *c,
+                                  const struct cache_kind *kind, uint32_t slot,
+                                  const struct cache_item *item)
+{
+    cache__redate(c, kind, slot, item);
+    cache__used(c, kind, slot, item->hash);
+    cache__count(kind->options, &c->stats.replaces);
 }
 
 /* An entry may have expired: it is worth a sweep. */
@@ -1123,6 +1303,10 @@ CACHE_COLD uint32_t cache__sweep_next(struct cache *c, uint32_t *budget)
             return 0;
         --*budget;
         deadline = c->expire[++c->sweep_at];
+        if (c->pins != NULL && c->pins[c->sweep_at] != 0)
+            continue; /* unpin makes it due again */
+        if (c->sweep_at == c->held)
+            continue; /* it is about to have another deadline */
         if (deadline != 0 && deadline <= c->tick)
             return c->sweep_at;
         if (deadline != 0 && deadline < c->sweep_soonest)
@@ -1133,29 +1317,176 @@ CACHE_COLD uint32_t cache__sweep_next(struct cache *c, uint32_t *budget)
 /* Slots that a full cache looks at for an expired entry before it evicts. */
 #define CACHE__SWEEP_BEFORE_EVICTION 8u
 
-/* Who leaves a cache that is full, and why. */
-CACHE_COLD uint32_t cache__victim(struct cache *c, uint32_t options,
+/* Who leaves a cache that is full, and why.  There is an entry that is not
+ * pinned. */
+CACHE_COLD uint32_t cache__victim(struct cache *c,
+                                  const struct cache_kind *kind,
                                   enum cache_cause *cause)
 {
     uint32_t budget = CACHE__SWEEP_BEFORE_EVICTION, slot = 0;
 
     *cause = CACHE_CAUSE_EXPIRED;
-    if ((options & CACHE_EXPIRY) && cache__due(c))
+    if ((kind->options & CACHE_EXPIRY) && cache__due(c))
         slot = cache__sweep_next(c, &budget);
     if (slot == 0) {
-        slot = cache__policy_victim(c, options);
-        if (!cache__expired(c, options, slot))
+        slot = cache__verbs(c, kind)->victim(&c->policy);
+        if (!cache__expired(c, kind->options, slot))
             *cause = CACHE_CAUSE_EVICTED;
     }
     return slot;
 }
+
+/* --- engine: weights and pins -------------------------------------------- */
+
+#define CACHE__TOO_HEAVY UINT32_MAX /* the weight of what never fits */
+
+/* The weight of an entry whose own bytes are these. */
+CACHE_INLINE uint32_t cache__weight(const struct cache *c, uint64_t bytes)
+{
+    return bytes < CACHE__TOO_HEAVY - c->entry_bytes
+               ? (uint32_t)bytes + c->entry_bytes
+               : CACHE__TOO_HEAVY;
+}
+
+/* What an entry weighs since its value came. */
+CACHE_INLINE uint32_t cache__weight_of(const struct cache *c, uint32_t options,
+                                       uint32_t slot)
+{
+    return options & CACHE_WEIGHED ? c->weights[slot] : 1;
+}
+
+/* Room can be made for an entry of this weight by evicting others.  `slot`, 0 =
+ * none, is an entry that it takes the place of.  Returns 0 or CACHE_EFULL. */
+CACHE_INLINE int cache__admissible(const struct cache *c, uint32_t options,
+                                   uint32_t slot, uint32_t weight)
+{
+    bool pinned = slot != 0 && !cache__governed(c, options, slot);
+
+    if ((options & CACHE_PINS) && c->n_pinned - pinned == c->capacity)
+        return CACHE_EFULL;
+    if (options & CACHE_WEIGHED) {
+        uint64_t held = c->pinned_bytes - (pinned ? c->weights[slot] : 0);
+        if (weight == CACHE__TOO_HEAVY || held > c->max_bytes ||
+            weight > c->max_bytes - held)
+            return CACHE_EFULL;
+    }
+    return 0;
+}
+
+/* The policy learns how many entries it has in a cache that is full now. */
+CACHE_INLINE void cache__measure(struct cache *c, uint32_t options,
+                                 uint32_t held)
+{
+    uint32_t n = c->len - c->n_pinned - held;
+
+    if (options & (CACHE_WEIGHED | CACHE_PINS))
+        c->policy.full = n > 0 ? n : 1;
+}
+
+/* Evicts until an entry of this weight fits. */
+CACHE_COLD void cache__shed(struct cache *c, const struct cache_type *type,
+                            uint32_t weight)
+{
+    enum cache_cause cause;
+    uint32_t slot;
+
+    if (c->used_bytes <= c->max_bytes - weight)
+        return;
+    cache__measure(c, type->kind.options, 0);
+    do {
+        slot = cache__victim(c, &type->kind, &cause);
+        type->drop(c, slot, cause);
+    } while (c->used_bytes > c->max_bytes - weight);
+}
+
+/* The entry in `slot` is to weigh item->weight, and cache__admissible says that
+ * it can.  Where others have to leave for it, the policy must not choose the
+ * entry itself: it is taken out meanwhile, and comes back as a new one. */
+CACHE_COLD void cache__reweigh(struct cache *c, const struct cache_type *type,
+                               uint32_t slot, const struct cache_item *item)
+{
+    const struct cache_policy_verbs *policy = cache__verbs(c, &type->kind);
+    const bool governed = cache__governed(c, type->kind.options, slot);
+    const uint64_t others_at_most = c->max_bytes - item->weight;
+    enum cache_cause cause;
+    uint32_t victim;
+
+    if (c->used_bytes - c->weights[slot] > others_at_most) {
+        if (governed)
+            policy->remove(&c->policy, slot);
+        c->held = governed ? slot : 0;
+        cache__measure(c, type->kind.options, governed);
+        do {
+            victim = cache__victim(c, &type->kind, &cause);
+            type->drop(c, victim, cause);
+        } while (c->used_bytes - c->weights[slot] > others_at_most);
+        c->held = 0;
+        if (governed)
+            policy->add(&c->policy, slot, item);
+    }
+    c->used_bytes += (uint64_t)item->weight - c->weights[slot];
+    if (!governed)
+        c->pinned_bytes += (uint64_t)item->weight - c->weights[slot];
+    c->weights[slot] = item->weight;
+}
+
+/* The value in `slot` is to be exchanged for one of another weight.  Returns 0,
+ * or CACHE_EFULL with nothing changed. */
+CACHE_INLINE int cache__settle(struct cache *c, const struct cache_type *type,
+                               uint32_t slot, const struct cache_item *item)
+{
+    int rc;
+
+    if ((type->kind.options & CACHE_WEIGHED) == 0)
+        return 0;
+    rc = cache__admissible(c, type->kind.options, slot, item->weight);
+    if (rc == 0)
+        cache__reweigh(c, type, slot, item);
+    return rc;
+}
+
+CACHE_COLD int cache__pin(struct cache *c, const struct cache_kind *kind,
+                          uint32_t slot)
+{
+    if (!cache__live(c, kind->options, slot))
+        return CACHE_EKEY;
+    if (c->pins[slot] == UINT16_MAX)
+        return CACHE_EFULL;
+    if (c->pins[slot]++ != 0)
+        return 0;
+    cache__verbs(c, kind)->remove(&c->policy, slot);
+    c->n_pinned++;
+    if (kind->options & CACHE_WEIGHED)
+        c->pinned_bytes += c->weights[slot];
+    return 0;
+}
+
+/* `slot` may have expired meanwhile. */
+CACHE_COLD int cache__unpin(struct cache *c, const struct cache_kind *kind,
+                            uint32_t slot, struct cache_item *item)
+{
+    if (c->pins[slot] == 0)
+        return CACHE_EKEY;
+    if (--c->pins[slot] != 0)
+        return 0;
+    c->n_pinned--;
+    if (kind->options & CACHE_WEIGHED)
+        c->pinned_bytes -= c->weights[slot];
+    if (kind->options & CACHE_EXPIRY)
+        item->deadline = c->expire[slot];
+    cache__verbs(c, kind)->add(&c->policy, slot, item);
+    cache__set_deadline(c, kind->options, slot, item->deadline);
+    return 0;
+}
+
+/* --- engine: many entries ------------------------------------------------ */
 
 CACHE_COLD uint32_t cache__sweep(struct cache *c, const struct cache_type *type,
                                  uint32_t max_items)
 {
     uint32_t slot;
 
-    if ((type->options & CACHE_EXPIRY) == 0 || cache__begin(c) != 0 ||
+    if ((type->kind.options & CACHE_EXPIRY) == 0 || cache__begin(c) != 0 ||
         !cache__due(c))
         return 0;
     while ((slot = cache__sweep_next(c, &max_items)) != 0)
@@ -1172,9 +1503,9 @@ CACHE_COLD int cache__clear(struct cache *c, const struct cache_type *type,
     if (cache__begin(c) != 0)
         return CACHE_EBUSY;
     for (slot = 1; one_by_one && slot <= c->fresh; slot++)
-        if ((*cache__link(c, type->options, slot) & CACHE__FREE) == 0)
+        if ((*cache__link(c, type->kind.options, slot) & CACHE__FREE) == 0)
             type->drop(c, slot, CACHE_CAUSE_CLEARED);
-    cache__reset(c, type);
+    cache__reset(c);
     return 0;
 }
 
@@ -1218,6 +1549,8 @@ CACHE_COLD struct cache_memory cache__memory(const struct cache *c,
     m.total_bytes = c->total_bytes;
     m.bookkeeping_bytes =
         c->total_bytes - (size_t)c->capacity * type->entry_bytes;
+    m.used_bytes = c->used_bytes;
+    m.entry_bytes = type->kind.options & CACHE_WEIGHED ? c->entry_bytes : 0;
     return m;
 }
 
@@ -1233,13 +1566,14 @@ CACHE_COLD uint32_t cache__index_check(const struct cache *c,
     for (i = 0; i < c->n_heads; i++) {
         uint32_t word = c->heads[i], slot;
 
-        for (; word != 0; word = *cache__link(c, type->options, slot)) {
+        for (; word != 0; word = *cache__link(c, type->kind.options, slot)) {
             slot = word & c->slot_mask;
             if (slot == 0 || slot > c->fresh || ++n > c->capacity ||
-                (*cache__link(c, type->options, slot) & CACHE__FREE) != 0 ||
+                (*cache__link(c, type->kind.options, slot) & CACHE__FREE) !=
+                    0 ||
                 cache__head(c, type->slot_hash(c, slot)) != &c->heads[i] ||
                 cache__tag(c, type->slot_hash(c, slot)) != (word ^ slot) ||
-                !cache__hash_may_match(c, type->options, slot,
+                !cache__hash_may_match(c, type->kind.options, slot,
                                        type->slot_hash(c, slot)))
                 return c->capacity + 1;
         }
@@ -1250,7 +1584,8 @@ CACHE_COLD uint32_t cache__index_check(const struct cache *c,
 CACHE_COLD const char *cache__check(const struct cache *c,
                                     const struct cache_type *type)
 {
-    uint32_t slot, n_free = 0;
+    uint64_t used_bytes = 0, pinned_bytes = 0;
+    uint32_t slot, n_free = 0, n_pinned = 0;
 
     if (c->len > c->capacity || c->fresh > c->capacity)
         return "len or fresh is above the capacity";
@@ -1259,7 +1594,7 @@ CACHE_COLD const char *cache__check(const struct cache *c,
     for (slot = c->free_slots; slot != 0; n_free++) {
         uint32_t link = slot > c->fresh || n_free > c->fresh
                             ? 0
-                            : *cache__link(c, type->options, slot);
+                            : *cache__link(c, type->kind.options, slot);
         if ((link & CACHE__FREE) == 0)
             return "free list: it holds a slot that is not free";
         slot = link & ~CACHE__FREE;
@@ -1267,19 +1602,37 @@ CACHE_COLD const char *cache__check(const struct cache *c,
     if (c->len + n_free != c->fresh)
         return "a slot is neither live nor free";
     for (slot = 1; slot <= c->fresh; slot++) {
-        bool live = (*cache__link(c, type->options, slot) & CACHE__FREE) == 0;
+        bool live =
+            (*cache__link(c, type->kind.options, slot) & CACHE__FREE) == 0;
         uint32_t deadline = c->expire ? c->expire[slot] : 0;
 
         if (live && type->slot_find(c, slot) != slot)
             return "a key is in the cache twice";
         if (!live && deadline != 0)
             return "expiry: a free slot has a deadline";
+        if (!live && c->pins != NULL && c->pins[slot] != 0)
+            return "pins: a free slot is pinned";
+        if (live && c->weights != NULL)
+            used_bytes += c->weights[slot];
+        if (c->pins != NULL && c->pins[slot] != 0) {
+            n_pinned++;
+            pinned_bytes += c->weights ? c->weights[slot] : 0;
+            continue; /* the sweep passes it by */
+        }
+        if (slot == c->held)
+            continue; /* so it does */
         if (deadline != 0 && deadline < c->soonest)
             return "expiry: an entry is dead before the soonest deadline";
         if (deadline != 0 && slot <= c->sweep_at && deadline < c->sweep_soonest)
             return "expiry: the sweep left an earlier deadline behind";
     }
-    return cache__policy_check(c, type->options);
+    if (n_pinned != c->n_pinned || pinned_bytes != c->pinned_bytes)
+        return "pins: what is pinned was not counted";
+    if (used_bytes != c->used_bytes)
+        return "weights: their sum is not used_bytes";
+    if (c->weights != NULL && used_bytes > c->max_bytes)
+        return "weights: more than max_bytes is used";
+    return c->verbs->check(&c->policy, c->len - c->n_pinned - (c->held != 0));
 }
 
 /* --- advice -------------------------------------------------------------- */
@@ -1359,16 +1712,24 @@ template <> struct cache__dear<cache_bytes> {
         void (*on_remove)(const name##_key *key, name##_value *value,          \
                           enum cache_cause cause,                              \
                           void *user) CACHE__NULL_DEFAULT;                     \
+        uint64_t (*weigh)(const name##_key *key, const name##_value *value,    \
+                          void *user) CACHE__NULL_DEFAULT;                     \
+        uint32_t (*cost)(const name##_key *key, const name##_value *value,     \
+                         void *user) CACHE__NULL_DEFAULT;                      \
     };                                                                         \
-    CACHE__STATIC_ASSERT(CACHE__IS_POLICY(opts),                               \
-                         "CACHE_DEFINE: the options need exactly one policy, " \
-                         "such as CACHE_SIEVE");                               \
+    CACHE__STATIC_ASSERT(                                                      \
+        CACHE__IS_POLICY((opts) | CACHE__DEFAULT_OF(opts)),                    \
+        "CACHE_DEFINE: the options name two policies, or what "                \
+        "is none");                                                            \
     CACHE__STATIC_ASSERT(                                                      \
         ((opts) & ~(CACHE__POLICY_BITS | CACHE__FEATURE_BITS)) == 0,           \
         "CACHE_DEFINE: the options have an unknown bit");                      \
     enum {                                                                     \
-        name##__options =                                                      \
-            (opts) | CACHE__DEAR_KEY(name##_key) * CACHE_KEEP_HASH             \
+        name##__options = (opts) | CACHE__DEFAULT_OF(opts) |                   \
+                          CACHE__DEAR_KEY(name##_key) * CACHE_KEEP_HASH        \
+    };                                                                         \
+    CACHE_UNUSED static const struct cache_kind name##__kind = {               \
+        name##__options, CACHE__POLICY_OF(name##__options)                     \
     };                                                                         \
     CACHE_INLINE struct name##_callbacks name##__callbacks(void)               \
     {                                                                          \
@@ -1380,13 +1741,13 @@ template <> struct cache__dear<cache_bytes> {
  * the end: a miss in a chain of one or none is then one path, and that path is
  * predicted.  An empty head is followed by chain[0], which is 0. */
 #define CACHE__DEFINE_PROBE(name, hash_fn, equal_fn)                           \
-    CACHE_INLINE uint32_t name##__hash(const struct cache *c,                  \
+    CACHE_INLINE uint64_t name##__hash(const struct cache *c,                  \
                                        const name##_key *key)                  \
     {                                                                          \
-        return cache__fold((hash_fn)(key, c->seed));                           \
+        return cache__mixed((hash_fn)(key, c->seed));                          \
     }                                                                          \
     CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
-                                       const name##_key *key, uint32_t hash_)  \
+                                       const name##_key *key, uint64_t hash_)  \
     {                                                                          \
         const uint32_t tag_ = cache__tag(&c->base, hash_);                     \
         uint32_t word_ = *cache__head(&c->base, hash_);                        \
@@ -1406,7 +1767,7 @@ template <> struct cache__dear<cache_bytes> {
 
 /* An entry's way out. */
 #define CACHE__DEFINE_CORE(name)                                               \
-    CACHE_UNUSED static uint32_t name##__slot_hash(const struct cache *c,      \
+    CACHE_UNUSED static uint64_t name##__slot_hash(const struct cache *c,      \
                                                    uint32_t slot_)             \
     {                                                                          \
         const struct name##_node *nodes_ = (struct name##_node *)c->nodes;     \
@@ -1451,10 +1812,10 @@ template <> struct cache__dear<cache_bytes> {
                                           enum cache_cause cause)              \
     {                                                                          \
         struct name##_node *node_ = (struct name##_node *)c->nodes + slot_;    \
-        uint32_t hash_ = cache__keeps_hash(name##__options)                    \
-                             ? cache__link(c, name##__options, slot_)[1]       \
-                             : name##__hash(c, &node_->key);                   \
-        cache__withdraw(c, name##__options, slot_, hash_, cause);              \
+        uint64_t hash_ = cache__kept_hash(c, &name##__kind, slot_);            \
+        if (hash_ == 0)                                                        \
+            hash_ = name##__hash(c, &node_->key);                              \
+        cache__withdraw(c, &name##__kind, slot_, hash_, cause);                \
         name##__tell(c, &node_->key, &node_->value, cause);                    \
         name##__key_free(c, &node_->key);                                      \
     }                                                                          \
@@ -1463,7 +1824,8 @@ template <> struct cache__dear<cache_bytes> {
         return name##__callbacks().on_remove || name##__callbacks().key_free;  \
     }                                                                          \
     CACHE_UNUSED static const struct cache_type name##__type = {               \
-        name##__options,                                                       \
+        { name##__options, CACHE__POLICY_OF(name##__options) },                \
+        CACHE__CHOOSER_OF(name##__options),                                    \
         sizeof(struct name##_node),                                            \
         sizeof(name##_key) + sizeof(name##_value),                             \
         name##__slot_hash,                                                     \
@@ -1475,43 +1837,77 @@ template <> struct cache__dear<cache_bytes> {
 /* An entry's way in.  *slot_ is an expired entry of the same key, 0 = none.
  * It leaves when nothing can fail any more: `key` may point into it. */
 #define CACHE__DEFINE_STORE(name)                                              \
-    CACHE_INLINE uint32_t name##__room(struct name *c)                         \
+    /* weight_ is 0 if the value is new, and has to be weighed. */             \
+    CACHE_INLINE struct cache_item name##__item(                               \
+        struct name *c, const name##_key *key, const name##_value *value,      \
+        uint64_t hash_, uint32_t deadline_, uint32_t weight_)                  \
     {                                                                          \
-        uint32_t slot_ = cache__take_slot(&c->base, name##__options);          \
+        struct cache_item item_ = { hash_, weight_ ? weight_ : 1, 1,           \
+                                    deadline_ };                               \
+        c->base.busy = true;                                                   \
+        if (name##__callbacks().weigh && weight_ == 0)                         \
+            item_.weight = cache__weight(                                      \
+                &c->base,                                                      \
+                name##__callbacks().weigh(key, value, c->base.user));          \
+        if (name##__callbacks().cost)                                          \
+            item_.cost = name##__callbacks().cost(key, value, c->base.user);   \
+        c->base.busy = false;                                                  \
+        return item_;                                                          \
+    }                                                                          \
+    CACHE_INLINE uint32_t name##__room(struct name *c,                         \
+                                       const struct cache_item *item_)         \
+    {                                                                          \
+        uint32_t slot_;                                                        \
         enum cache_cause cause_;                                               \
+        cache__verbs(&c->base, &name##__kind)->admit(&c->base.policy, item_);  \
+        if (name##__kind.options & CACHE_WEIGHED)                              \
+            cache__shed(&c->base, &name##__type, item_->weight);               \
+        slot_ = cache__take_slot(&c->base, name##__options);                   \
         if (slot_ != 0)                                                        \
             return slot_;                                                      \
-        slot_ = cache__victim(&c->base, name##__options, &cause_);             \
+        cache__measure(&c->base, name##__options, 0);                          \
+        slot_ = cache__victim(&c->base, &name##__kind, &cause_);               \
         name##__drop(&c->base, slot_, cause_);                                 \
-        slot_ = cache__look_ahead(&c->base, name##__options);                  \
+        slot_ = cache__look_ahead(&c->base, &name##__kind);                    \
         CACHE__PREFETCH(&c->nodes[slot_]);                                     \
         return cache__take_slot(&c->base, name##__options);                    \
     }                                                                          \
     CACHE_UNUSED static int name##__insert(                                    \
         struct name *c, const name##_key *key, const name##_value *value,      \
-        uint32_t hash_, uint32_t deadline_, uint32_t *slot_)                   \
+        uint64_t hash_, uint32_t deadline_, uint32_t *slot_)                   \
     {                                                                          \
+        struct cache_item item_ =                                              \
+            name##__item(c, key, value, hash_, deadline_, 0);                  \
         name##_key own_ = *key;                                                \
-        int rc_ = name##__key_copy(&c->base, &own_);                           \
+        int rc_ = cache__admissible(&c->base, name##__options, *slot_,         \
+                                    item_.weight);                             \
+        if (rc_ == 0)                                                          \
+            rc_ = name##__key_copy(&c->base, &own_);                           \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
         if (*slot_ != 0)                                                       \
             name##__drop(&c->base, *slot_, CACHE_CAUSE_EXPIRED);               \
-        *slot_ = name##__room(c);                                              \
+        *slot_ = name##__room(c, &item_);                                      \
         c->nodes[*slot_].key = own_;                                           \
         c->nodes[*slot_].value = *value;                                       \
-        cache__publish(&c->base, name##__options, *slot_, hash_, deadline_);   \
+        cache__publish(&c->base, &name##__kind, *slot_, &item_);               \
         return 0;                                                              \
     }                                                                          \
-    CACHE_INLINE void name##__assign(struct name *c, uint32_t slot_,           \
-                                     const name##_value *value,                \
-                                     uint32_t deadline_)                       \
+    CACHE_INLINE int name##__assign(struct name *c, uint32_t slot_,            \
+                                    const name##_value *value, uint64_t hash_, \
+                                    uint32_t deadline_)                        \
     {                                                                          \
         name##_value old_ = c->nodes[slot_].value;                             \
+        struct cache_item item_ =                                              \
+            name##__item(c, &c->nodes[slot_].key, value, hash_, deadline_, 0); \
+        int rc_ = cache__settle(&c->base, &name##__type, slot_, &item_);       \
+        if (rc_ != 0)                                                          \
+            return rc_;                                                        \
         c->nodes[slot_].value = *value;                                        \
-        cache__replaced(&c->base, name##__options, slot_, deadline_);          \
+        cache__replaced(&c->base, &name##__kind, slot_, &item_);               \
         name##__tell(&c->base, &c->nodes[slot_].key, &old_,                    \
                      CACHE_CAUSE_REPLACED);                                    \
+        return 0;                                                              \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -1520,12 +1916,14 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_UNUSED static inline size_t name##_memory_needed(                    \
         const struct cache_config *config)                                     \
     {                                                                          \
-        return cache__memory_needed(&name##__type, config);                    \
+        return cache__memory_needed(&name##__type, config,                     \
+                                    name##__callbacks().weigh != NULL);        \
     }                                                                          \
     CACHE_UNUSED static inline int name##_init(                                \
         struct name *c, const struct cache_config *config)                     \
     {                                                                          \
-        int rc_ = cache__init(c ? &c->base : NULL, &name##__type, config);     \
+        int rc_ = cache__init(c ? &c->base : NULL, &name##__type, config,      \
+                              name##__callbacks().weigh != NULL);              \
         if (rc_ == 0)                                                          \
             c->nodes = (struct name##_node *)c->base.nodes;                    \
         return rc_;                                                            \
@@ -1534,8 +1932,9 @@ template <> struct cache__dear<cache_bytes> {
         struct name *c, const struct cache_config *config, void *buffer,       \
         size_t bytes)                                                          \
     {                                                                          \
-        int rc_ = cache__init_in(c ? &c->base : NULL, &name##__type, config,   \
-                                 buffer, bytes);                               \
+        int rc_ =                                                              \
+            cache__init_in(c ? &c->base : NULL, &name##__type, config,         \
+                           name##__callbacks().weigh != NULL, buffer, bytes);  \
         if (rc_ == 0)                                                          \
             c->nodes = (struct name##_node *)c->base.nodes;                    \
         return rc_;                                                            \
@@ -1555,8 +1954,9 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_UNUSED static inline const name##_value *name##_get(struct name *c,  \
                                                               name##_key key)  \
     {                                                                          \
-        uint32_t slot_ = name##__find(c, &key, name##__hash(&c->base, &key));  \
-        return cache__hit(&c->base, name##__options, slot_)                    \
+        uint64_t hash_ = name##__hash(&c->base, &key);                         \
+        uint32_t slot_ = name##__find(c, &key, hash_);                         \
+        return cache__hit(&c->base, &name##__kind, slot_, hash_)               \
                    ? &c->nodes[slot_].value                                    \
                    : NULL;                                                     \
     }                                                                          \
@@ -1610,7 +2010,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         struct name *c, const name##_key *key, const name##_value *value,      \
         uint64_t ttl_ms, enum cache__accept accept_)                           \
     {                                                                          \
-        uint32_t deadline_, hash_, slot_;                                      \
+        uint32_t deadline_, slot_;                                             \
+        uint64_t hash_;                                                        \
         bool live_;                                                            \
         int rc_ =                                                              \
             cache__begin_put(&c->base, name##__options, ttl_ms, &deadline_);   \
@@ -1621,10 +2022,9 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         live_ = cache__live(&c->base, name##__options, slot_);                 \
         if (accept_ == (live_ ? CACHE__ABSENT : CACHE__PRESENT))               \
             return CACHE_EKEY;                                                 \
-        if (!live_)                                                            \
-            return name##__insert(c, key, value, hash_, deadline_, &slot_);    \
-        name##__assign(c, slot_, value, deadline_);                            \
-        return 0;                                                              \
+        return live_                                                           \
+                   ? name##__assign(c, slot_, value, hash_, deadline_)         \
+                   : name##__insert(c, key, value, hash_, deadline_, &slot_);  \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put(struct name *c, name##_key key,  \
                                               name##_value value)              \
@@ -1650,9 +2050,9 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE_UNUSED static inline const name##_value *name##_get_or_insert(       \
         struct name *c, name##_key key, name##_value initial, bool *inserted)  \
     {                                                                          \
-        uint32_t deadline_, hash_ = name##__hash(&c->base, &key);              \
-        uint32_t slot_ = name##__find(c, &key, hash_);                         \
-        bool hit_ = cache__hit(&c->base, name##__options, slot_);              \
+        uint64_t hash_ = name##__hash(&c->base, &key);                         \
+        uint32_t deadline_, slot_ = name##__find(c, &key, hash_);              \
+        bool hit_ = cache__hit(&c->base, &name##__kind, slot_, hash_);         \
         if (inserted)                                                          \
             *inserted = false;                                                 \
         if (hit_)                                                              \
@@ -1668,27 +2068,37 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* Changing and removing. */
-#define CACHE__DEFINE_CHANGE(name)                                             \
+/* Changing in place. */
+#define CACHE__DEFINE_COMPUTE(name)                                            \
     CACHE_UNUSED static inline int name##__apply(                              \
         struct name *c, const name##_key *key, const name##_value *value,      \
-        uint32_t hash_, uint32_t slot_, bool live_, uint32_t deadline_,        \
+        uint64_t hash_, uint32_t slot_, bool live_, uint32_t deadline_,        \
         int action_)                                                           \
     {                                                                          \
+        struct cache_item item_;                                               \
+        int rc_;                                                               \
         if (action_ == CACHE_COMPUTE_REMOVE && live_)                          \
             name##__drop(&c->base, slot_, CACHE_CAUSE_REMOVED);                \
         if (action_ != CACHE_COMPUTE_STORE)                                    \
             return action_ > CACHE_COMPUTE_REMOVE ? CACHE_EINVAL : 0;          \
         if (!live_)                                                            \
             return name##__insert(c, key, value, hash_, deadline_, &slot_);    \
+        item_ =                                                                \
+            name##__item(c, key, value, hash_,                                 \
+                         cache__due_at(&c->base, name##__options, slot_), 0);  \
+        rc_ = cache__settle(&c->base, &name##__type, slot_, &item_);           \
+        if (rc_ != 0)                                                          \
+            return rc_;                                                        \
         c->nodes[slot_].value = *value;                                        \
-        cache__policy_hit(&c->base, name##__options, slot_);                   \
+        cache__redate(&c->base, &name##__kind, slot_, &item_);                 \
+        cache__used(&c->base, &name##__kind, slot_, hash_);                    \
         return 0;                                                              \
     }                                                                          \
     CACHE_UNUSED static inline int name##_compute(                             \
         struct name *c, name##_key key, name##_compute_fn fn, void *user)      \
     {                                                                          \
-        uint32_t deadline_, hash_, slot_;                                      \
+        uint32_t deadline_, slot_;                                             \
+        uint64_t hash_;                                                        \
         bool live_;                                                            \
         name##_value value_;                                                   \
         int rc_ = cache__begin_put(&c->base, name##__options, c->base.ttl_ms,  \
@@ -1708,6 +2118,10 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
                        : name##__apply(c, &key, &value_, hash_, slot_, live_,  \
                                        deadline_, rc_);                        \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Removing, redating, pinning. */
+#define CACHE__DEFINE_CHANGE(name)                                             \
     CACHE_UNUSED static inline int name##_remove(struct name *c,               \
                                                  name##_key key)               \
     {                                                                          \
@@ -1723,18 +2137,54 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE_UNUSED static inline int name##_touch_ttl(                           \
         struct name *c, name##_key key, uint64_t ttl_ms)                       \
     {                                                                          \
+        struct cache_item item_;                                               \
         uint32_t deadline_, slot_;                                             \
+        uint64_t hash_;                                                        \
         int rc_ = cache__needs(name##__options, CACHE_EXPIRY);                 \
         if (rc_ == 0)                                                          \
             rc_ = cache__begin_put(&c->base, name##__options, ttl_ms,          \
                                    &deadline_);                                \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        slot_ = name##__find(c, &key, name##__hash(&c->base, &key));           \
+        hash_ = name##__hash(&c->base, &key);                                  \
+        slot_ = name##__find(c, &key, hash_);                                  \
         if (!cache__live(&c->base, name##__options, slot_))                    \
             return CACHE_EKEY;                                                 \
-        cache__set_deadline(&c->base, name##__options, slot_, deadline_);      \
+        item_ = name##__item(                                                  \
+            c, &c->nodes[slot_].key, &c->nodes[slot_].value, hash_, deadline_, \
+            cache__weight_of(&c->base, name##__options, slot_));               \
+        cache__redate(&c->base, &name##__kind, slot_, &item_);                 \
         return 0;                                                              \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_pin(struct name *c, name##_key key)  \
+    {                                                                          \
+        int rc_ = cache__needs(name##__options, CACHE_PINS);                   \
+        if (rc_ == 0)                                                          \
+            rc_ = cache__begin(&c->base);                                      \
+        return rc_ ? rc_                                                       \
+                   : cache__pin(                                               \
+                         &c->base, &name##__kind,                              \
+                         name##__find(c, &key, name##__hash(&c->base, &key))); \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_unpin(struct name *c,                \
+                                                name##_key key)                \
+    {                                                                          \
+        struct cache_item item_;                                               \
+        uint64_t hash_;                                                        \
+        uint32_t slot_;                                                        \
+        int rc_ = cache__needs(name##__options, CACHE_PINS);                   \
+        if (rc_ == 0)                                                          \
+            rc_ = cache__begin(&c->base);                                      \
+        if (rc_ != 0)                                                          \
+            return rc_;                                                        \
+        hash_ = name##__hash(&c->base, &key);                                  \
+        slot_ = name##__find(c, &key, hash_);                                  \
+        if (slot_ == 0)                                                        \
+            return CACHE_EKEY;                                                 \
+        item_ = name##__item(                                                  \
+            c, &c->nodes[slot_].key, &c->nodes[slot_].value, hash_, 0,         \
+            cache__weight_of(&c->base, name##__options, slot_));               \
+        return cache__unpin(&c->base, &name##__kind, slot_, &item_);           \
     }                                                                          \
     CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
                                                     uint32_t max_items)        \
@@ -1748,7 +2198,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  * CACHE_DEFINE_WITH(name, K, V, hash, equal, options, callbacks...)
  *
  * K and V are types that assignment copies.  hash and equal are functions (see
- * "hashing").  options is an integer constant: one policy | any features.
+ * "hashing").  options is an integer constant: a policy | any features,
+ * 0 = CACHE_ADAPTIVE.
  * Callbacks are designated initialisers in this order, each optional:
  *
  *   .key_copy  int (K *key, void *user): *key enters the cache; make it the
@@ -1756,6 +2207,14 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *   .key_free  void (K *key, void *user): a key that key_copy made leaves.
  *   .on_remove void (const K *key, V *value, enum cache_cause, void *user):
  *              a value leaves, for the reason given; exactly once for each.
+ *   .weigh     uint64_t (const K *key, const V *value, void *user): bytes that
+ *              key and value own outside of the cache.  With CACHE_WEIGHED, and
+ *              only with it: an entry weighs this and its share of the block
+ *              (struct cache_memory, entry_bytes).  Called when a value enters
+ *              or is exchanged; what it says then counts until the entry leaves.
+ *   .cost      uint32_t (const K *key, const V *value, void *user): what it
+ *              takes to get the value again, in a unit of yours (microseconds
+ *              of the load, say).  CACHE_GDSF keeps what is dear and light.
  *
  * Callbacks may look (get, peek, contains, len, next, stats, memory) at their
  * cache; what left is no longer found.  A call that would change it is refused
@@ -1788,7 +2247,9 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *   probe.  *inserted (may be NULL) says which.  NULL if the put was refused.
  *
  * int name_put(c, K key, V value)
- *   Stores, for config.ttl_ms.  Returns 0, CACHE_ETTL or key_copy's error.
+ *   Stores, for config.ttl_ms.  Returns 0, CACHE_ETTL, key_copy's error, or
+ *   CACHE_EFULL: it weighs more than config.max_bytes, or what is pinned leaves
+ *   no room.  A weighed put may evict several entries.
  * int name_put_ttl(c, K key, V value, uint64_t ttl_ms)
  *   Stores for ttl_ms milliseconds or CACHE_NEVER.  CACHE_ETTL if ttl_ms is
  *   under one tick or beyond range, CACHE_EINVAL without CACHE_EXPIRY.
@@ -1806,6 +2267,16 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  * int name_touch_ttl(c, K key, uint64_t ttl_ms)
  *   Sets a live entry's time to live, from now.  0, CACHE_EKEY, CACHE_ETTL, or
  *   CACHE_EINVAL without CACHE_EXPIRY.  Does not count as a use.
+ * int name_pin(c, K key)
+ *   Keeps a live entry from being evicted or reclaimed until as many unpins;
+ *   O(1).  Its value stays where it is: a pointer that get returned is valid
+ *   until the key itself is put, computed, removed or cleared, which pins do
+ *   not prevent, or unpinned.  Expired, it is not found, but stays until then.
+ *   0, CACHE_EKEY, CACHE_EFULL at 65,535 pins, CACHE_EINVAL without CACHE_PINS.
+ * int name_unpin(c, K key)
+ *   Takes one pin back; with the last, the entry is to the policy as one that
+ *   has just come.  0, CACHE_EKEY if it is not pinned, CACHE_EINVAL without
+ *   CACHE_PINS.
  * int name_remove(c, K key)
  *   Takes the entry out.  0, or CACHE_EKEY if there is no live one.
  * int name_clear(c)
@@ -1839,6 +2310,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE__DEFINE_LIFE(name);                                                  \
     CACHE__DEFINE_LOOKUP(name);                                                \
     CACHE__DEFINE_PUT(name);                                                   \
+    CACHE__DEFINE_COMPUTE(name);                                               \
     CACHE__DEFINE_CHANGE(name)
 
 #define CACHE_DEFINE(name, K, V, hash, equal, options)                         \

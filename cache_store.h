@@ -306,7 +306,7 @@ CACHE_COLD uint32_t cache__wb_take(struct cache_wb *w, struct cache_bytes key,
     record->first_version = w->version;
     record->successor = 0;
     record->attempts = 0;
-    cache__list_push(w->ages, r);
+    cache__list_push(w->ages, 0, r);
     return r;
 }
 
@@ -919,7 +919,7 @@ CACHE_COLD const char *cache_wb_check(const struct cache_wb *w)
             return "ages: out of order";
         version = w->records[r].first_version;
     }
-    return cache__list_check(w->ages, w->n_records,
+    return cache__list_check(w->ages, 0, w->n_records,
                              w->n_records - n[CACHE_WB_FREE]);
 }
 

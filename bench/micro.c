@@ -42,13 +42,13 @@
 #define MAX_ROUNDS 9
 
 static struct {
-    size_t entries[2];
-    size_t n_ops;    /* operations of a timed run */
-    size_t n_ageing; /* evictions of the ageing run */
+    size_t entries[4]; /* ascending; 0 = not in use */
+    size_t n_ops;      /* operations of a timed run */
+    size_t n_ageing;   /* evictions of the ageing run */
     unsigned n_rounds;
     FILE *tsv;
     bool failed;
-} run = { { 10000, 1000000 }, 1000000, 10000000, 5, NULL, false };
+} run = { { 400, 10000, 50000, 1000000 }, 1000000, 10000000, 5, NULL, false };
 
 static void fail(const char *subject, const char *what)
 {
@@ -148,7 +148,7 @@ static size_t heap_in_use(void)
 
 static int ut_init(struct ut *c, const struct cache_config *config)
 {
-    *c = (struct ut){ NULL, NULL, config->capacity, heap_in_use() };
+    *c = (struct ut) { NULL, NULL, config->capacity, heap_in_use() };
     return 0;
 }
 
@@ -157,7 +157,7 @@ static struct cache_memory ut_memory(const struct ut *c)
 {
     size_t total = heap_in_use() - c->heap_before;
 
-    return (struct cache_memory){ total, total - c->capacity * PAYLOAD };
+    return (struct cache_memory) { total, total - c->capacity * PAYLOAD, 0, 0 };
 }
 
 #pragma GCC diagnostic ignored "-Wconversion"
@@ -231,6 +231,10 @@ static void ut_destroy(struct ut *c)
 
 /* --- subjects and workloads ---------------------------------------------- */
 
+CACHE_DEFINE(adaptive, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_ADAPTIVE);
+CACHE_DEFINE(clock_, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_CLOCK);
 CACHE_DEFINE(lru, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
              CACHE_LRU);
 CACHE_DEFINE(sieve, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
@@ -248,6 +252,8 @@ union any_cache {
     struct lru lru;
     struct sieve sieve;
     struct fifo fifo;
+    struct clock_ clock_;
+    struct adaptive adaptive;
 };
 
 struct outcome {
@@ -265,9 +271,9 @@ struct subject {
     bool ours;
     union any_cache c;
     double ns[N_WORKLOADS][MAX_ROUNDS];
-    size_t hits;                 /* of get_or_insert, all rounds */
-    double overhead;             /* bytes per entry, neither key nor value */
-    size_t allocated, n_allocs;  /* what config.alloc was asked for */
+    size_t hits;                /* of get_or_insert, all rounds */
+    double overhead;            /* bytes per entry, neither key nor value */
+    size_t allocated, n_allocs; /* what config.alloc was asked for */
 };
 
 /* The same loops around each kind, compiled for it. */
@@ -309,6 +315,8 @@ SUBJECT(ut);
 SUBJECT(lru);
 SUBJECT(sieve);
 SUBJECT(fifo);
+SUBJECT(clock_);
+SUBJECT(adaptive);
 
 /* The first is what the others are compared with. */
 static struct subject subjects[] = {
@@ -316,6 +324,9 @@ static struct subject subjects[] = {
     { "lru", lru_life, lru_memory_of, lru_work, .ours = true },
     { "sieve", sieve_life, sieve_memory_of, sieve_work, .ours = true },
     { "fifo", fifo_life, fifo_memory_of, fifo_work, .ours = true },
+    { "clock", clock__life, clock__memory_of, clock__work, .ours = true },
+    { "adaptive", adaptive_life, adaptive_memory_of, adaptive_work,
+      .ours = true },
 };
 #define N_SUBJECTS (sizeof subjects / sizeof *subjects)
 
@@ -338,9 +349,9 @@ static void make_keys(enum workload w, size_t entries, uint64_t *keys, size_t n)
     for (; n-- > 0; keys++)
         *keys = w == GET_OR_INSERT ? key_of(ZIPF, zipf_next(2 * entries))
                 : w == CHURN       ? key_of(FRESH, fresh++)
-                : w == MISS        ? key_of(ABSENT, absent++)
-                                   : key_of(RESIDENT, (uint64_t)(drand48() *
-                                                          (double)entries));
+                : w == MISS
+                    ? key_of(ABSENT, absent++)
+                    : key_of(RESIDENT, (uint64_t)(drand48() * (double)entries));
 }
 
 /* Goes on until the resident keys, and no others, are in the cache.  SIEVE
@@ -349,7 +360,7 @@ static void settle(struct subject *s, const uint64_t *residents, size_t n)
 {
     int pass;
 
-    for (pass = 0; pass < 10; pass++) {
+    for (pass = 0; pass < 50; pass++) {
         if (work(s, HIT, residents, n) == n)
             return;
         work(s, GET_OR_INSERT, residents, n);
@@ -375,8 +386,9 @@ static void count_free(void *memory, void *user)
 /* Fills a cache, and compares name_memory() with what was allocated. */
 static void begin(struct subject *s, const uint64_t *keys, size_t entries)
 {
-    struct cache_config config = { .capacity = entries, .alloc = count_alloc,
-                                   .free = count_free, .user = s };
+    struct cache_config config = {
+        .capacity = entries, .alloc = count_alloc, .free = count_free, .user = s
+    };
     struct cache_memory m;
 
     s->hits = s->allocated = s->n_allocs = 0;
@@ -385,9 +397,8 @@ static void begin(struct subject *s, const uint64_t *keys, size_t entries)
     work(s, CHURN, keys, entries);
     m = s->memory(&s->c);
     s->overhead = (double)m.bookkeeping_bytes / (double)entries;
-    if (s->ours &&
-        (s->allocated != m.total_bytes || s->n_allocs != 1 ||
-         s->allocated - entries * PAYLOAD != m.bookkeeping_bytes))
+    if (s->ours && (s->allocated != m.total_bytes || s->n_allocs != 1 ||
+                    s->allocated - entries * PAYLOAD != m.bookkeeping_bytes))
         fail(s->name, "name_memory() is not what was allocated");
 }
 
@@ -401,7 +412,7 @@ static void end(struct subject *s)
 static void report(const char *workload, size_t entries, const char *subject,
                    double ns, double ratio, double hits, double overhead)
 {
-    printf("%-14s%9zu  %-7s%9.1f%9.2f%8.1f%%%9.2f\n", workload, entries,
+    printf("%-14s%9zu  %-8s%9.1f%9.2f%8.1f%%%9.2f\n", workload, entries,
            subject, ns, ratio, hits * 100, overhead);
     if (run.tsv != NULL)
         fprintf(run.tsv, "%s\t%zu\t%s\t%.2f\t%.3f\t%.5f\t%.3f\n", workload,
@@ -509,19 +520,21 @@ static void print_header(void)
     printf("CPU time, median of %u rounds of %zu operations; speed is relative "
            "to uthash,\nthat of ageing to the first tenth of %zu evictions\n\n",
            run.n_rounds, run.n_ops, run.n_ageing);
-    printf("%-14s%9s  %-7s%9s%9s%9s%9s\n", "workload", "entries", "subject",
+    printf("%-14s%9s  %-8s%9s%9s%9s%9s\n", "workload", "entries", "subject",
            "ns/op", "speed", "hits", "B/entry");
 }
 
 int main(int argc, char **argv)
 {
     uint64_t *keys, *residents;
+    size_t most = 0, s;
     int i;
 
     for (i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--quick") == 0) {
-            run.entries[0] = 1000;
-            run.entries[1] = 50000;
+            run.entries[1] = 1000;
+            run.entries[2] = 50000;
+            run.entries[3] = 0;
             run.n_ops = run.n_ageing = 100000;
             run.n_rounds = 3;
         } else if (strncmp(argv[i], "--tsv=", 6) == 0) {
@@ -532,15 +545,17 @@ int main(int argc, char **argv)
         }
     }
     keys = (uint64_t *)must(calloc(run.n_ops, sizeof *keys));
-    residents = (uint64_t *)must(calloc(run.entries[1], sizeof *residents));
+    for (i = 0; i < 4 && run.entries[i] != 0; i++)
+        most = run.entries[i];
+    residents = (uint64_t *)must(calloc(most, sizeof *residents));
     if (run.tsv != NULL)
         fputs("workload\tentries\tsubject\tns\tspeed\thits\toverhead_bytes\n",
               run.tsv);
     print_header();
-    measure(run.entries[0], keys, residents);
-    measure(run.entries[1], keys, residents);
-    measure_ageing(&subjects[2], run.entries[1], keys);
-    measure_ageing(&subjects[1], run.entries[1], keys);
+    for (i = 0; i < 4 && run.entries[i] != 0; i++)
+        measure(run.entries[i], keys, residents);
+    for (s = 1; s < N_SUBJECTS; s++)
+        measure_ageing(&subjects[s], most, keys);
     free(keys);
     free(residents);
     if (run.tsv != NULL && fclose(run.tsv) != 0)

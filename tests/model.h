@@ -5,21 +5,28 @@
  * WHAT IT DOES
  *   model_step() turns one 64-bit number into one operation, so a random
  *   generator or a fuzzer can drive it.  After every operation the result,
- *   the calls of on_remove in their order (key, value, cause), len, stats and
- *   check() have to agree.
+ *   the calls of on_remove in their order (key, value, cause), of weigh and of
+ *   key_copy, len, the bytes in use, stats and check() have to agree, and what
+ *   is pinned must stand where it stood.
  *
  * THE MODEL
- *   An array in the order of the policy, searched from end to end.  Keys are
- *   small numbers; a subject makes keys of its type of them.  Each value is
- *   used once, so that a value names the put that it came from.
+ *   An array in the order of the policy, searched from end to end; in front of
+ *   it what is pinned.  Keys are small numbers; a subject makes keys of its
+ *   type of them.  Each value is used once, so that a value names the put that
+ *   it came from.  What weigh says of it is another number at each step: what
+ *   counts is what it said when the value came.
  *
  * WHAT IT LEAVES OPEN
  *   Which expired entry is reclaimed first, and in which order next() and
  *   clear() go.  There the model takes what the cache says and verifies that
  *   it was allowed.  A capacity up to MODEL_SWEPT is looked through before
  *   each eviction: there nobody may be evicted while an expired entry stands.
- *   Above it SIEVE with expiry is not modelled: whether its hand moved cannot
- *   be told from outside when the victim had expired.
+ *
+ *   Who is evicted, where the order is not known: with other policies than
+ *   FIFO, LRU, SIEVE and CLOCK, and with the last two if entries expire and the
+ *   capacity is above MODEL_SWEPT: whether the hand moved cannot be told from
+ *   outside when the victim had expired.  Then it may be anybody who is neither
+ *   pinned nor expired, but only when room is needed.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -34,6 +41,7 @@ enum {
     MODEL_KEYS = 96,       /* keys are 0 to MODEL_KEYS - 1 */
     MODEL_SWEPT = 8,       /* slots looked at before an eviction */
     MODEL_START = 1000000, /* the clock at init */
+    MODEL_PINS = 3,        /* of an entry, at most */
     MODEL_UNKNOWN = 99     /* a compute result that does not exist */
 };
 
@@ -50,6 +58,7 @@ struct model_subject {
     const char *name;
     uint32_t options;
     bool copies_keys; /* key_copy and key_free call model_key_* */
+    size_t (*memory_needed)(const struct cache_config *config);
     int (*init)(const struct cache_config *config);
     void (*destroy)(void);
     const uint64_t *(*get)(unsigned key);
@@ -64,11 +73,14 @@ struct model_subject {
     int (*compute)(unsigned key, struct model *m);
     int (*touch_ttl)(unsigned key, uint64_t ttl_ms);
     int (*remove)(unsigned key);
+    int (*pin)(unsigned key);
+    int (*unpin)(unsigned key);
     int (*clear)(void);
     uint32_t (*tick)(uint32_t max_items);
     bool (*next)(struct model_cursor *at);
     uint32_t (*len)(void);
     int (*stats)(struct cache_stats *out);
+    struct cache_memory (*memory)(void);
     const char *(*check)(void);
 };
 
@@ -76,36 +88,54 @@ struct model_entry {
     unsigned key;
     uint64_t value;
     uint64_t deadline; /* tick at which it is dead; 0 = never */
-    bool visited;      /* SIEVE's mark */
+    uint64_t weight;   /* with its share of the block; 0 if not weighed */
+    unsigned pins;
+    const uint64_t *at; /* if pinned: where its value stands */
+    bool visited;       /* SIEVE's and CLOCK's mark */
+    unsigned slot;      /* its place in CLOCK's circle */
 };
 
 struct model_event {
     unsigned key;
     uint64_t value;
     enum cache_cause cause;
+    bool looked;  /* on_remove called get ... */
+    unsigned got; /* ... with this key ... */
+    bool found;   /* ... and there was this value */
+    uint64_t found_value;
 };
 
 struct model {
     const struct model_subject *subject;
     struct cache_config config;
     unsigned n_keys; /* that operations use */
+    uint32_t policy;
+    uint64_t share;     /* what an entry weighs beside its own bytes */
+    uint64_t own_bytes; /* most entries have fewer */
 
-    struct model_entry entry[MODEL_ENTRIES]; /* [0] = oldest in policy order */
-    unsigned len;
+    /* First what is pinned, in no order, then the oldest in policy order. */
+    struct model_entry entry[MODEL_ENTRIES];
+    unsigned n_pinned, len;
     int hand; /* SIEVE: index; -1 = at the oldest */
     struct cache_stats stats;
     uint64_t last_value; /* that was given out */
+    uint64_t n_steps;
+
+    unsigned clock_hand;               /* CLOCK: a slot */
+    unsigned freed[MODEL_ENTRIES + 1]; /* slots: the last one is taken first */
+    unsigned n_freed, fresh;           /* slots 1 to fresh were in use */
 
     uint64_t now_ms;  /* the clock */
     uint64_t seen_ms; /* the latest time that the cache has read */
 
     struct model_event event[MODEL_ENTRIES]; /* of the current operation */
     unsigned n_events, n_accounted;          /* told; and understood */
-    long copies, live_keys; /* key_copy calls; keys copied and not freed */
-    long copies_before;     /* the current operation */
-    long fail_copy;         /* this call of key_copy fails ... */
-    bool fail_later_copies; /* ... and those behind it; 0 = none */
-    bool copy_failed;       /* in the current operation */
+    long copies, live_keys;     /* key_copy calls; keys copied and not freed */
+    long copies_before;         /* the current operation */
+    long fail_copy;             /* this call of key_copy fails ... */
+    bool fail_later_copies;     /* ... and those behind it; 0 = none */
+    bool copy_failed;           /* in the current operation */
+    long weighs, weighs_before; /* weigh calls */
 
     int compute_action; /* what the compute callback is to return */
     uint64_t compute_value;
@@ -157,6 +187,51 @@ static inline void model_key_freed(struct model *m)
     m->live_keys--;
 }
 
+static inline bool model_has(const struct model *m, uint32_t option)
+{
+    return (m->subject->options & option) != 0;
+}
+
+static inline uint64_t model_mix(const struct model *m, unsigned key,
+                                 uint64_t value)
+{
+    uint64_t random = (value << 8 | key) * CACHE__K0 + m->n_steps;
+
+    return test_random(&random);
+}
+
+/* The bytes that an entry owns, if it is asked now: seldom as much as the
+ * cache holds, one more, or about 2^32. */
+static inline uint64_t model_own_bytes(const struct model *m, unsigned key,
+                                       uint64_t value)
+{
+    uint64_t r = model_mix(m, key, value);
+
+    switch (r >> 32 & 63) {
+    case 0: return m->config.max_bytes - m->share;
+    case 1: return m->config.max_bytes - m->share + 1;
+    case 2: return UINT32_MAX - m->share - 1 + (r & 1);
+    case 3: return UINT32_MAX - (r & 1);
+    case 4: return UINT64_MAX - (r & 1);
+    case 5: return 0;
+    default: return r % m->own_bytes;
+    }
+}
+
+static inline uint64_t model_weigh(struct model *m, unsigned key,
+                                   uint64_t value)
+{
+    m->weighs++;
+    return model_own_bytes(m, key, value);
+}
+
+static inline uint32_t model_cost(struct model *m, unsigned key, uint64_t value)
+{
+    uint64_t r = model_mix(m, key, value);
+
+    return (uint32_t)(r & 7 ? r >> 40 & 0xfff : r >> 32);
+}
+
 /* Looks at the cache from inside a callback: what left must be gone. */
 static inline void model_value_left(struct model *m, unsigned key,
                                     uint64_t value, enum cache_cause cause)
@@ -164,25 +239,30 @@ static inline void model_value_left(struct model *m, unsigned key,
     const struct model_subject *s = m->subject;
     struct model_cursor at = { 0, 0, 0 };
     const uint64_t *found = s->peek(key);
+    struct model_event *event = &m->event[m->n_events++];
 
-    CHECK(m->n_events < MODEL_ENTRIES);
-    m->event[m->n_events].key = key;
-    m->event[m->n_events].value = value;
-    m->event[m->n_events].cause = cause;
-    m->n_events++;
+    CHECK(m->n_events <= MODEL_ENTRIES);
+    event->key = key;
+    event->value = value;
+    event->cause = cause;
+    event->looked = value % 4 == 1;
+    event->got = (unsigned)(value / 4 % m->n_keys);
     CHECK(found == NULL ||
           (cause == CACHE_CAUSE_REPLACED && *found == m->last_value));
-    if (value % 4 == 0)
+    CHECK(s->memory().used_bytes <= m->config.max_bytes);
+    if (value % 4 == 0) {
         while (s->next(&at))
             CHECK(at.value != value);
+        CHECK_SOUND(s->check());
+    }
+    if (event->looked) {
+        found = s->get(event->got);
+        event->found = found != NULL;
+        event->found_value = found != NULL ? *found : 0;
+    }
 }
 
 /* --- time ---------------------------------------------------------------- */
-
-static inline bool model_has(const struct model *m, uint32_t option)
-{
-    return (m->subject->options & option) != 0;
-}
 
 /* The tick that the cache is in, if it looks now: it never falls. */
 static inline uint64_t model_tick_now(const struct model *m)
@@ -225,7 +305,15 @@ static inline uint64_t model_default_ttl(const struct model *m)
 
 static inline bool model_is(const struct model *m, uint32_t policy)
 {
-    return (m->subject->options & CACHE__POLICY_BITS) == policy;
+    return m->policy == policy;
+}
+
+static inline bool model_knows_order(const struct model *m)
+{
+    if (model_is(m, CACHE_FIFO) || model_is(m, CACHE_LRU))
+        return true;
+    return (model_is(m, CACHE_SIEVE) || model_is(m, CACHE_CLOCK)) &&
+           (!model_has(m, CACHE_EXPIRY) || m->config.capacity <= MODEL_SWEPT);
 }
 
 static inline struct model_entry *model_find(struct model *m, unsigned key)
@@ -238,8 +326,7 @@ static inline struct model_entry *model_find(struct model *m, unsigned key)
     return NULL;
 }
 
-static inline struct model_entry *model_find_live(struct model *m,
-                                                  unsigned key)
+static inline struct model_entry *model_find_live(struct model *m, unsigned key)
 {
     struct model_entry *e = model_find(m, key);
 
@@ -250,6 +337,7 @@ static inline void model_take_out(struct model *m, struct model_entry *e)
 {
     int at = (int)(e - m->entry);
 
+    m->n_pinned -= e->pins != 0;
     m->len--;
     memmove(e, e + 1, (m->len - (unsigned)at) * sizeof *e);
     if (m->hand > at)
@@ -258,49 +346,164 @@ static inline void model_take_out(struct model *m, struct model_entry *e)
         m->hand = -1;
 }
 
+/* The entry becomes the newest. */
+static inline struct model_entry *model_append(struct model *m,
+                                               const struct model_entry *e)
+{
+    m->entry[m->len] = *e;
+    return &m->entry[m->len++];
+}
+
 static inline struct model_entry *model_used(struct model *m,
                                              struct model_entry *e)
 {
     struct model_entry copy = *e;
 
-    if (model_is(m, CACHE_SIEVE))
-        e->visited = true;
+    if (e->pins != 0)
+        return e;
+    e->visited = true;
     if (!model_is(m, CACHE_LRU))
         return e;
     model_take_out(m, e);
-    m->entry[m->len] = copy;
-    return &m->entry[m->len++];
+    return model_append(m, &copy);
 }
 
-static inline struct model_entry *model_victim(struct model *m)
+static inline struct model_entry *model_pin(struct model *m,
+                                            struct model_entry *e)
 {
-    unsigned at = m->hand < 0 ? 0 : (unsigned)m->hand;
+    struct model_entry copy = *e;
 
-    if (!model_is(m, CACHE_SIEVE))
-        return &m->entry[0];
+    if (e->pins++ != 0)
+        return e;
+    copy.pins = 1;
+    e->pins = 0;
+    model_take_out(m, e);
+    memmove(m->entry + 1, m->entry, m->len * sizeof *e);
+    if (m->hand >= 0)
+        m->hand++;
+    m->n_pinned++;
+    m->len++;
+    m->entry[0] = copy;
+    return &m->entry[0];
+}
+
+/* With its last pin taken back it is one that has just come. */
+static inline struct model_entry *model_unpin(struct model *m,
+                                              struct model_entry *e)
+{
+    struct model_entry copy = *e;
+
+    if (e->pins > 1) {
+        e->pins--;
+        return e;
+    }
+    copy.pins = 0;
+    copy.visited = false;
+    model_take_out(m, e);
+    return model_append(m, &copy);
+}
+
+static inline struct model_entry *model_sieve_victim(struct model *m)
+{
+    unsigned at = m->hand < 0 ? m->n_pinned : (unsigned)m->hand;
+
     while (m->entry[at].visited) {
         m->entry[at].visited = false;
-        at = (at + 1) % m->len;
+        at = at + 1 < m->len ? at + 1 : m->n_pinned;
     }
     m->hand = (int)at;
     return &m->entry[at];
 }
 
+static inline unsigned model_next_slot(const struct model *m, unsigned slot)
+{
+    return slot % (unsigned)m->config.capacity + 1;
+}
+
+static inline struct model_entry *model_clock_victim(struct model *m)
+{
+    unsigned i;
+
+    for (;; m->clock_hand = model_next_slot(m, m->clock_hand))
+        for (i = m->n_pinned; i < m->len; i++)
+            if (m->entry[i].slot == m->clock_hand) {
+                if (!m->entry[i].visited)
+                    return &m->entry[i];
+                m->entry[i].visited = false;
+            }
+}
+
+/* Who has to leave.  `told` is who left. */
+static inline struct model_entry *model_victim(struct model *m,
+                                               struct model_entry *told)
+{
+    CHECK(m->n_pinned < m->len);
+    if (!model_knows_order(m))
+        return told;
+    return model_is(m, CACHE_SIEVE)   ? model_sieve_victim(m)
+           : model_is(m, CACHE_CLOCK) ? model_clock_victim(m)
+                                      : &m->entry[m->n_pinned];
+}
+
+/* What may be reclaimed: not what is pinned. */
 static inline bool model_any_expired(const struct model *m)
 {
     unsigned i;
 
-    for (i = 0; i < m->len; i++)
+    for (i = m->n_pinned; i < m->len; i++)
         if (model_expired(m, &m->entry[i]))
             return true;
     return false;
 }
 
+/* --- weights ------------------------------------------------------------- */
+
+static inline uint64_t model_used_bytes(const struct model *m)
+{
+    uint64_t bytes = 0;
+    unsigned i;
+
+    for (i = 0; i < m->len; i++)
+        bytes += m->entry[i].weight;
+    return bytes;
+}
+
+/* The cache has asked once what this value weighs, and was told this. */
+static inline uint64_t model_weight(struct model *m, unsigned key,
+                                    uint64_t value)
+{
+    uint64_t own;
+
+    if (!model_has(m, CACHE_WEIGHED))
+        return 0;
+    m->weighs_before++;
+    own = model_own_bytes(m, key, value);
+    return own < UINT32_MAX ? own + m->share : UINT32_MAX;
+}
+
+/* There is room, or can be made, for a weight in place of `e` (or of none). */
+static inline bool model_fits(const struct model *m,
+                              const struct model_entry *e, uint64_t weight)
+{
+    uint64_t n = 0, bytes = 0;
+    unsigned i;
+
+    for (i = 0; i < m->n_pinned; i++)
+        if (&m->entry[i] != e) {
+            bytes += m->entry[i].weight;
+            n++;
+        }
+    return n < m->config.capacity &&
+           (!model_has(m, CACHE_WEIGHED) ||
+            (weight < UINT32_MAX && bytes + weight <= m->config.max_bytes));
+}
+
 /* --- what the callbacks told --------------------------------------------- */
 
-/* The next event is that this entry left for this cause; it leaves here too. */
-static inline void model_leaves(struct model *m, struct model_entry *e,
-                                enum cache_cause cause)
+/* The next event is that a value left for this cause. */
+static inline const struct model_event *
+model_next_event(struct model *m, const struct model_entry *e,
+                 enum cache_cause cause)
 {
     const struct model_event *event = &m->event[m->n_accounted++];
 
@@ -308,96 +511,7 @@ static inline void model_leaves(struct model *m, struct model_entry *e,
     CHECK_EQ(event->cause, cause);
     CHECK_EQ(event->key, e->key);
     CHECK_EQ(event->value, e->value);
-    m->stats.evictions += cause == CACHE_CAUSE_EVICTED;
-    m->stats.expirations += cause == CACHE_CAUSE_EXPIRED;
-    m->stats.removes += cause == CACHE_CAUSE_REMOVED;
-    model_take_out(m, e);
-}
-
-/* The next event is that an expired entry was reclaimed, whichever it is. */
-static inline void model_reclaimed(struct model *m)
-{
-    struct model_entry *e = model_find(m, m->event[m->n_accounted].key);
-
-    CHECK(e != NULL && model_expired(m, e));
-    model_leaves(m, e, CACHE_CAUSE_EXPIRED);
-}
-
-static inline void model_make_room(struct model *m)
-{
-    struct model_entry *e;
-
-    CHECK(m->n_accounted < m->n_events);
-    if (m->event[m->n_accounted].cause == CACHE_CAUSE_EXPIRED) {
-        model_reclaimed(m);
-        return;
-    }
-    CHECK(m->config.capacity > MODEL_SWEPT || !model_any_expired(m));
-    e = model_victim(m);
-    CHECK(!model_expired(m, e));
-    model_leaves(m, e, CACHE_CAUSE_EVICTED);
-}
-
-static inline int model_insert(struct model *m, unsigned key, uint64_t value,
-                               uint64_t deadline)
-{
-    struct model_entry *dead = model_find(m, key);
-
-    if (m->subject->copies_keys)
-        CHECK_EQ(m->copies, ++m->copies_before);
-    if (m->copy_failed)
-        return CACHE_ENOMEM;
-    if (dead != NULL)
-        model_leaves(m, dead, CACHE_CAUSE_EXPIRED);
-    if (m->len == m->config.capacity)
-        model_make_room(m);
-    m->entry[m->len].key = key;
-    m->entry[m->len].value = value;
-    m->entry[m->len].deadline = deadline;
-    m->entry[m->len].visited = false;
-    m->len++;
-    m->stats.inserts++;
-    return 0;
-}
-
-static inline void model_replaced(struct model *m, struct model_entry *e,
-                                  uint64_t value, uint64_t deadline)
-{
-    const struct model_event *event = &m->event[m->n_accounted++];
-
-    CHECK(m->n_accounted <= m->n_events);
-    CHECK_EQ(event->cause, CACHE_CAUSE_REPLACED);
-    CHECK_EQ(event->key, e->key);
-    CHECK_EQ(event->value, e->value);
-    e->value = value;
-    e->deadline = deadline;
-    model_used(m, e);
-    m->stats.replaces++;
-}
-
-/* --- around each operation ----------------------------------------------- */
-
-static inline void model_begin(struct model *m)
-{
-    m->n_events = m->n_accounted = 0;
-    m->copies_before = m->copies;
-    m->copy_failed = false;
-}
-
-static inline void model_end(struct model *m)
-{
-    const struct model_subject *s = m->subject;
-    struct cache_stats stats;
-
-    CHECK_EQ(m->n_accounted, m->n_events);
-    CHECK_EQ(m->copies, m->copies_before);
-    CHECK_EQ(s->len(), m->len);
-    CHECK_SOUND(s->check());
-    if (s->copies_keys)
-        CHECK_EQ(m->live_keys, m->len);
-    CHECK_EQ(s->stats(&stats), model_has(m, CACHE_STATS) ? 0 : CACHE_EINVAL);
-    if (model_has(m, CACHE_STATS))
-        CHECK(memcmp(&stats, &m->stats, sizeof stats) == 0);
+    return event;
 }
 
 /* A look-up's result is this entry's value; NULL = nothing was to be found. */
@@ -409,10 +523,169 @@ static inline void model_same(const uint64_t *found,
         CHECK_EQ(*found, e->value);
 }
 
-static inline void model_count_lookup(struct model *m, bool hit)
+static inline void model_got(struct model *m, unsigned key,
+                             const uint64_t *found)
 {
-    m->stats.hits += hit;
-    m->stats.misses += !hit;
+    struct model_entry *e = model_find_live(m, key);
+
+    model_same(found, e);
+    m->stats.hits += e != NULL;
+    m->stats.misses += e == NULL;
+    if (e != NULL)
+        model_used(m, e);
+}
+
+/* on_remove may have called get. */
+static inline void model_looked(struct model *m,
+                                const struct model_event *event)
+{
+    if (event->looked)
+        model_got(m, event->got, event->found ? &event->found_value : NULL);
+}
+
+/* The entry leaves. */
+static inline void model_leaves(struct model *m, struct model_entry *e,
+                                enum cache_cause cause)
+{
+    const struct model_event *event = model_next_event(m, e, cause);
+
+    m->stats.evictions += cause == CACHE_CAUSE_EVICTED;
+    m->stats.expirations += cause == CACHE_CAUSE_EXPIRED;
+    m->stats.removes += cause == CACHE_CAUSE_REMOVED;
+    if (cause == CACHE_CAUSE_EVICTED)
+        m->clock_hand = model_next_slot(m, e->slot);
+    m->freed[m->n_freed++] = e->slot;
+    model_take_out(m, e);
+    model_looked(m, event);
+}
+
+/* The next event is that an expired entry was reclaimed, whichever it is. */
+static inline void model_reclaimed(struct model *m)
+{
+    struct model_entry *e = model_find(m, m->event[m->n_accounted].key);
+
+    CHECK(e != NULL && model_expired(m, e) && e->pins == 0);
+    model_leaves(m, e, CACHE_CAUSE_EXPIRED);
+}
+
+/* There is no room: somebody has left. */
+static inline void model_one_leaves(struct model *m)
+{
+    struct model_entry *e;
+
+    CHECK(m->n_accounted < m->n_events);
+    if (m->event[m->n_accounted].cause == CACHE_CAUSE_EXPIRED) {
+        model_reclaimed(m);
+        return;
+    }
+    CHECK(m->config.capacity > MODEL_SWEPT || !model_any_expired(m));
+    e = model_victim(m, model_find(m, m->event[m->n_accounted].key));
+    CHECK(e != NULL && !model_expired(m, e) && e->pins == 0);
+    model_leaves(m, e, CACHE_CAUSE_EVICTED);
+}
+
+static inline int model_insert(struct model *m, unsigned key, uint64_t value,
+                               uint64_t deadline)
+{
+    struct model_entry *dead = model_find(m, key);
+    struct model_entry e = { key, value, deadline, 0, 0, NULL, false, 0 };
+
+    e.weight = model_weight(m, key, value);
+    if (!model_fits(m, dead, e.weight))
+        return CACHE_EFULL;
+    if (m->subject->copies_keys)
+        CHECK_EQ(m->copies, ++m->copies_before);
+    if (m->copy_failed)
+        return CACHE_ENOMEM;
+    if (dead != NULL)
+        model_leaves(m, dead, CACHE_CAUSE_EXPIRED);
+    while (m->len == m->config.capacity ||
+           model_used_bytes(m) + e.weight > m->config.max_bytes)
+        model_one_leaves(m);
+    e.slot = m->n_freed > 0 ? m->freed[--m->n_freed] : ++m->fresh;
+    model_append(m, &e);
+    m->stats.inserts++;
+    return 0;
+}
+
+/* The entry is to have a value of another weight.  Others leave where they
+ * must, never itself: meanwhile it is as if pinned. */
+static inline int model_settle(struct model *m, struct model_entry **e,
+                               uint64_t value)
+{
+    uint64_t weight = model_weight(m, (*e)->key, value);
+    const uint64_t limit = m->config.max_bytes;
+
+    if (!model_fits(m, *e, weight))
+        return CACHE_EFULL;
+    if (model_used_bytes(m) - (*e)->weight + weight > limit) {
+        *e = model_pin(m, *e);
+        while (model_used_bytes(m) - (*e)->weight + weight > limit)
+            model_one_leaves(m);
+        *e = model_unpin(m, *e);
+    }
+    (*e)->weight = weight;
+    return 0;
+}
+
+/* The entry has another value, which counts as a use. */
+static inline void model_has_value(struct model *m, struct model_entry *e,
+                                   uint64_t value)
+{
+    e->value = value;
+    if (e->pins != 0)
+        e->at = m->subject->peek(e->key);
+    model_used(m, e);
+}
+
+static inline int model_replaced(struct model *m, struct model_entry *e,
+                                 uint64_t value, uint64_t deadline)
+{
+    const struct model_event *event;
+    int rc = model_settle(m, &e, value);
+
+    if (rc != 0)
+        return rc;
+    event = model_next_event(m, e, CACHE_CAUSE_REPLACED);
+    e->deadline = deadline;
+    model_has_value(m, e, value);
+    m->stats.replaces++;
+    model_looked(m, event);
+    return 0;
+}
+
+/* --- around each operation ----------------------------------------------- */
+
+static inline void model_begin(struct model *m)
+{
+    m->n_events = m->n_accounted = 0;
+    m->copies_before = m->copies;
+    m->copy_failed = false;
+    m->weighs_before = m->weighs;
+    m->n_steps++;
+}
+
+static inline void model_end(struct model *m)
+{
+    const struct model_subject *s = m->subject;
+    struct cache_memory memory = s->memory();
+    struct cache_stats stats;
+    unsigned i;
+
+    CHECK_EQ(m->n_accounted, m->n_events);
+    CHECK_EQ(m->copies, m->copies_before);
+    CHECK_EQ(m->weighs, m->weighs_before);
+    CHECK_EQ(s->len(), m->len);
+    CHECK_EQ(memory.used_bytes, model_used_bytes(m));
+    CHECK(memory.used_bytes <= m->config.max_bytes);
+    CHECK_SOUND(s->check());
+    for (i = 0; i < m->n_pinned; i++)
+        CHECK_EQ(*m->entry[i].at, m->entry[i].value);
+    if (s->copies_keys)
+        CHECK_EQ(m->live_keys, m->len);
+    CHECK_EQ(s->stats(&stats), model_has(m, CACHE_STATS) ? 0 : CACHE_EINVAL);
+    if (model_has(m, CACHE_STATS))
+        CHECK(memcmp(&stats, &m->stats, sizeof stats) == 0);
 }
 
 /* --- operations: each takes its arguments from the bits of r ------------- */
@@ -440,12 +713,7 @@ static inline uint64_t model_ttl(const struct model *m, uint64_t r)
 
 static inline void model_op_get(struct model *m, uint64_t r)
 {
-    struct model_entry *e = model_find_live(m, model_key(m, r));
-
-    model_same(m->subject->get(model_key(m, r)), e);
-    model_count_lookup(m, e != NULL);
-    if (e != NULL)
-        model_used(m, e);
+    model_got(m, model_key(m, r), m->subject->get(model_key(m, r)));
 }
 
 static inline void model_op_peek(struct model *m, uint64_t r)
@@ -481,8 +749,7 @@ static inline int model_put(struct model *m, unsigned key, uint64_t ttl_ms,
         return CACHE_EKEY;
     if (e == NULL)
         return model_insert(m, key, m->last_value, deadline);
-    model_replaced(m, e, m->last_value, deadline);
-    return 0;
+    return model_replaced(m, e, m->last_value, deadline);
 }
 
 static inline void model_op_put(struct model *m, uint64_t r)
@@ -528,7 +795,8 @@ static inline void model_op_get_or_insert(struct model *m, uint64_t r)
         m->subject->get_or_insert(key, ++m->last_value, &inserted);
     int rc = 0;
 
-    model_count_lookup(m, e != NULL);
+    m->stats.hits += e != NULL;
+    m->stats.misses += e == NULL;
     if (e != NULL)
         e = model_used(m, e);
     else
@@ -538,8 +806,8 @@ static inline void model_op_get_or_insert(struct model *m, uint64_t r)
 }
 
 /* The callback of compute; returns what it has to return. */
-static inline int model_computes(struct model *m, unsigned key,
-                                 uint64_t *value, bool present)
+static inline int model_computes(struct model *m, unsigned key, uint64_t *value,
+                                 bool present)
 {
     struct model_entry *e = model_find_live(m, key);
 
@@ -552,8 +820,13 @@ static inline int model_computes(struct model *m, unsigned key,
 static inline void model_op_compute(struct model *m, uint64_t r)
 {
     static const int actions[] = {
-        CACHE_COMPUTE_KEEP,  CACHE_COMPUTE_STORE,  CACHE_COMPUTE_STORE,
-        CACHE_COMPUTE_STORE, CACHE_COMPUTE_REMOVE, MODEL_UNKNOWN, -7,
+        CACHE_COMPUTE_KEEP,
+        CACHE_COMPUTE_STORE,
+        CACHE_COMPUTE_STORE,
+        CACHE_COMPUTE_STORE,
+        CACHE_COMPUTE_REMOVE,
+        MODEL_UNKNOWN,
+        -7,
     };
     unsigned key = model_key(m, r);
     struct model_entry *e = model_find_live(m, key);
@@ -572,8 +845,13 @@ static inline void model_op_compute(struct model *m, uint64_t r)
     expected = action < 0 ? action : action > 2 ? CACHE_EINVAL : 0;
     if (action == CACHE_COMPUTE_REMOVE && e != NULL)
         model_leaves(m, e, CACHE_CAUSE_REMOVED);
-    if (action == CACHE_COMPUTE_STORE && e != NULL)
-        model_used(m, e)->value = m->compute_value;
+    if (action == CACHE_COMPUTE_STORE && e != NULL) {
+        expected = model_settle(m, &e, m->compute_value);
+        if (expected == 0)
+            model_has_value(m, e, m->compute_value);
+        CHECK_EQ(rc, expected);
+        return;
+    }
     if (action == CACHE_COMPUTE_STORE && e == NULL)
         expected = model_insert(m, key, m->compute_value, deadline);
     CHECK_EQ(rc, expected);
@@ -604,6 +882,36 @@ static inline void model_op_remove(struct model *m, uint64_t r)
         model_leaves(m, e, CACHE_CAUSE_REMOVED);
 }
 
+static inline void model_op_pin(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    struct model_entry *e = model_find_live(m, key);
+
+    if (e != NULL && e->pins == MODEL_PINS)
+        return;
+    CHECK_EQ(m->subject->pin(key), !model_has(m, CACHE_PINS) ? CACHE_EINVAL
+                                   : e == NULL               ? CACHE_EKEY
+                                                             : 0);
+    if (model_has(m, CACHE_PINS) && e != NULL)
+        model_pin(m, e)->at = m->subject->peek(key);
+}
+
+/* Mostly of what is pinned, so that pins do not pile up. */
+static inline void model_op_unpin(struct model *m, uint64_t r)
+{
+    unsigned key = m->n_pinned > 0 && r >> 16 & 3
+                       ? m->entry[(r >> 32) % m->n_pinned].key
+                       : model_key(m, r);
+    struct model_entry *e = model_find(m, key); /* expired or not */
+    bool pinned = e != NULL && e->pins != 0;
+
+    CHECK_EQ(m->subject->unpin(key), !model_has(m, CACHE_PINS) ? CACHE_EINVAL
+                                     : !pinned                 ? CACHE_EKEY
+                                                               : 0);
+    if (pinned)
+        model_unpin(m, e);
+}
+
 static inline void model_cleared(struct model *m)
 {
     struct model_entry *e;
@@ -615,6 +923,8 @@ static inline void model_cleared(struct model *m)
         model_leaves(m, e, CACHE_CAUSE_CLEARED);
     }
     m->hand = -1;
+    m->clock_hand = 1;
+    m->n_freed = m->fresh = 0;
 }
 
 static inline void model_op_clear(struct model *m, uint64_t r)
@@ -696,6 +1006,7 @@ static const struct {
     { 6, model_op_compute },       { 6, model_op_clock },
     { 4, model_op_put_if_absent }, { 4, model_op_replace },
     { 4, model_op_touch_ttl },     { 4, model_op_remove },
+    { 4, model_op_pin },           { 5, model_op_unpin },
     { 4, model_op_tick },          { 3, model_op_peek },
     { 2, model_op_peek_at_all },   { 1, model_op_tick_all },
     { 1, model_op_iterate },       { 1, model_op_clear },
@@ -717,37 +1028,55 @@ static inline void model_step(struct model *m, uint64_t r)
     model_end(m);
 }
 
-/* The rest of the config comes from the bits of r. */
+/* A limit of one to twice as many entries as most are, in a cache of small
+ * entries or of ones that weigh about 2^32. */
+static inline void model_init_weights(struct model *m, uint64_t r)
+{
+    struct cache_config *config = &m->config;
+    size_t capacity = config->capacity;
+
+    config->max_bytes = UINT64_MAX;
+    m->share = (m->subject->memory_needed(config) + capacity - 1) / capacity;
+    m->own_bytes = (r & 0x70) == 0 ? UINT32_MAX : 2 * m->share;
+    config->max_bytes = m->share + (r >> 24) % (m->own_bytes * capacity);
+}
+
+/* The rest of the config comes from the bits of r.  `policy` is 0 where the
+ * type says which. */
 static inline void model_init(struct model *m,
                               const struct model_subject *subject,
-                              uint32_t capacity, uint64_t r)
+                              uint32_t policy, uint32_t capacity, uint64_t r)
 {
     static const uint32_t tick_ms[] = { 1, 7, 50, 1000 };
-    struct cache_config config;
+    struct cache_config *config = &m->config;
 
     memset(m, 0, sizeof *m);
-    memset(&config, 0, sizeof config);
     m->subject = subject;
+    m->policy = policy ? policy : subject->options & CACHE__POLICY_BITS;
     m->hand = -1;
+    m->clock_hand = 1;
     m->now_ms = m->seen_ms = MODEL_START;
     m->n_keys = capacity + 1 + (unsigned)(r >> 8) % (capacity + 2);
-    config.capacity = capacity;
-    config.seed = r;
-    config.user = m;
-    config.now = model_now;
+    config->capacity = capacity;
+    config->policy = policy;
+    config->seed = r;
+    config->user = m;
+    config->now = model_now;
     if (r & 1) {
-        config.alloc = model_alloc;
-        config.free = model_free;
+        config->alloc = model_alloc;
+        config->free = model_free;
     }
     if (model_has(m, CACHE_EXPIRY)) {
-        config.tick_ms = tick_ms[r >> 1 & 3];
+        config->tick_ms = tick_ms[r >> 1 & 3];
         if (r & 8)
-            config.ttl_ms = config.tick_ms * (1 + (r >> 16) % 8);
+            config->ttl_ms = config->tick_ms * (1 + (r >> 16) % 8);
     }
-    m->config = config;
-    if (config.tick_ms == 0) /* no expiry: any will do to make a ttl of */
-        m->config.tick_ms = CACHE_DEFAULT_TICK_MS;
-    CHECK_EQ(subject->init(&config), 0);
+    if (model_has(m, CACHE_WEIGHED))
+        model_init_weights(m, r);
+    CHECK_EQ(subject->init(config), 0);
+    CHECK_EQ(subject->memory().entry_bytes, m->share);
+    if (config->tick_ms == 0) /* no expiry: any will do to make a ttl of */
+        config->tick_ms = CACHE_DEFAULT_TICK_MS;
 }
 
 static inline void model_destroy(struct model *m)

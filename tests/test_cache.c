@@ -588,8 +588,7 @@ static void keys_leave_without_on_remove(void)
     check_keys_alive(0);
 }
 
-static int store_9(const char *const *key, int *value, bool present,
-                   void *user)
+static int store_9(const char *const *key, int *value, bool present, void *user)
 {
     (void)key, (void)present, (void)user;
     *value = 9;
@@ -826,7 +825,8 @@ static void ttl_is_exact_to_a_tick(void)
             c = nums_open(&config);
             now_ms += at;
             CHECK_EQ(ttl % 2 ? nums_put(&c, 1, 10)
-                             : nums_put_ttl(&c, 1, 10, ttl), 0);
+                             : nums_put_ttl(&c, 1, 10, ttl),
+                     0);
             for (t = 0; t < ttl + tick_ms; t++, now_ms++) {
                 bool found = nums_get(&c, 1) != NULL;
                 CHECK(!found || t < ttl);
@@ -902,9 +902,12 @@ static void ttl_out_of_range(void)
 
     for (i = 0; i < COUNT_OF(ticks_ms); i++)
         for (k = 0; k < COUNT_OF(elapsed_ticks); k++) {
-            const uint64_t tick_ms = ticks_ms[i], left = UINT32_MAX - 2 -
-                                                         elapsed_ticks[k];
-            const struct { uint64_t ttl_ms; int rc; } cases[] = {
+            const uint64_t tick_ms = ticks_ms[i],
+                           left = UINT32_MAX - 2 - elapsed_ticks[k];
+            const struct {
+                uint64_t ttl_ms;
+                int rc;
+            } cases[] = {
                 { 0, CACHE_ETTL },
                 { tick_ms - 1, CACHE_ETTL },
                 { tick_ms, 0 },
@@ -928,8 +931,7 @@ static void ttl_out_of_range(void)
             for (n = 0; n < COUNT_OF(cases); n++) {
                 CHECK_EQ(nums_touch_ttl(&c, 1, cases[n].ttl_ms), cases[n].rc);
                 check_value(nums_peek(&c, 1), 10);
-                CHECK_EQ(nums_put_ttl(&c, 1, 10, cases[n].ttl_ms),
-                         cases[n].rc);
+                CHECK_EQ(nums_put_ttl(&c, 1, 10, cases[n].ttl_ms), cases[n].rc);
                 check_value(nums_peek(&c, 1), 10);
                 n_events = 0;
             }
@@ -1002,8 +1004,7 @@ static void touch_ttl(void)
 
 static void what_needs_a_feature_that_is_off(void)
 {
-    static const uint64_t ttls[] = { 0,           1, 1000, CACHE_NEVER - 1,
-                                     CACHE_NEVER };
+    static const uint64_t ttls[] = { 0, 1, 1000, CACHE_NEVER - 1, CACHE_NEVER };
     struct cache_config config = fresh_config(2);
     struct plain c = plain_open(&config);
     struct cache_stats stats;
@@ -1053,8 +1054,8 @@ static void system_clock(void)
             struct name c;                                                     \
             CHECK_EQ(name##_init(&c, &config), 0);                             \
             for (key = 1; key <= 8; key++)                                     \
-                CHECK_EQ(name##_put_ttl(&c, key, key, key == dead ? 100        \
-                                                                  : 900), 0);  \
+                CHECK_EQ(                                                      \
+                    name##_put_ttl(&c, key, key, key == dead ? 100 : 900), 0); \
             for (hit = 0; hit < 3; hit++)                                      \
                 CHECK(name##_get(&c, dead) != NULL);                           \
             now_ms += 100;                                                     \
@@ -1080,6 +1081,7 @@ static void system_clock(void)
 EXPIRING_TYPE(fifo, CACHE_FIFO);
 EXPIRING_TYPE(lru, CACHE_LRU);
 EXPIRING_TYPE(sieve, CACHE_SIEVE);
+EXPIRING_TYPE(clock, CACHE_CLOCK);
 
 static void tick_is_bounded_and_gets_to_the_end(void)
 {
@@ -1221,8 +1223,7 @@ static void init_of_nothing(void)
     config.alloc = heap_alloc;
     config.free = heap_free;
     CHECK_EQ(plain_init(NULL, &config), CACHE_EINVAL);
-    CHECK_EQ(plain_init_in(NULL, &config, buffer, sizeof buffer),
-             CACHE_EINVAL);
+    CHECK_EQ(plain_init_in(NULL, &config, buffer, sizeof buffer), CACHE_EINVAL);
     CHECK_EQ(heap.allocs, 0);
 }
 
@@ -1249,12 +1250,12 @@ static void init_beyond_the_address_space(void)
     struct cache c;
 
     huge.node_bytes = SIZE_MAX / 1000;
-    CHECK_EQ(cache__memory_needed(&huge, &config), 0);
-    CHECK_EQ(cache__init(&c, &huge, &config), CACHE_ESIZE);
-    CHECK_EQ(cache__init_in(&c, &huge, &config, buffer, sizeof buffer),
+    CHECK_EQ(cache__memory_needed(&huge, &config, false), 0);
+    CHECK_EQ(cache__init(&c, &huge, &config, false), CACHE_ESIZE);
+    CHECK_EQ(cache__init_in(&c, &huge, &config, false, buffer, sizeof buffer),
              CACHE_ESIZE);
     huge.node_bytes = SIZE_MAX;
-    CHECK_EQ(cache__init(&c, &huge, &config), CACHE_ESIZE);
+    CHECK_EQ(cache__init(&c, &huge, &config, false), CACHE_ESIZE);
 }
 
 static void one_allocation_and_none_afterwards(void)
@@ -1596,19 +1597,1592 @@ static void memory_of_features(void)
     CHECK_EQ(counted_memory_needed(&config), base);
 }
 
+/* --- an error has changed nothing ---------------------------------------- */
+
+/* A cache to the last bit: the struct and, with heap_alloc, its block. */
+static struct {
+    struct cache base;
+    unsigned char *block;
+    int n_events, copies, frees;
+} remembered;
+
+static void remember(const struct cache *c)
+{
+    CHECK(heap.memory != NULL);
+    free(remembered.block);
+    remembered.block = (unsigned char *)malloc(heap.bytes);
+    CHECK(remembered.block != NULL);
+    memcpy(remembered.block, heap.memory, heap.bytes);
+    memcpy(&remembered.base, c, sizeof *c);
+    remembered.n_events = n_events;
+    remembered.copies = keys.copies;
+    remembered.frees = keys.frees;
+}
+
+/* But for a miss that get_or_insert has counted, and the time it is. */
+static void check_unchanged(const struct cache *c)
+{
+    remembered.base.stats.misses = c->stats.misses;
+    remembered.base.tick = c->tick;
+    remembered.base.next_tick_ms = c->next_tick_ms;
+    CHECK(memcmp(&remembered.base, c, sizeof *c) == 0);
+    CHECK(memcmp(remembered.block, heap.memory, heap.bytes) == 0);
+    CHECK_EQ(n_events, remembered.n_events);
+    CHECK_EQ(keys.copies, remembered.copies);
+    CHECK_EQ(keys.frees, remembered.frees);
+}
+
+/* --- a limit in bytes ---------------------------------------------------- */
+
+static int n_weighs;
+
+/* A value weighs what it is. */
+static uint64_t heavy_weigh(const uint64_t *key, const uint64_t *value,
+                            void *user)
+{
+    (void)key;
+    n_weighs++;
+    callback_runs(user);
+    return *value;
+}
+
+static uint32_t heavy_cost(const uint64_t *key, const uint64_t *value,
+                           void *user)
+{
+    callback_runs(user);
+    return (uint32_t)(*key + *value);
+}
+
+CACHE_DEFINE_WITH(heavy, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+                  CACHE_LRU | CACHE_EXPIRY | CACHE_STATS | CACHE_WEIGHED |
+                      CACHE_PINS,
+                  .on_remove = nums_left, .weigh = heavy_weigh,
+                  .cost = heavy_cost);
+
+/* Room for the shares of so many entries, and so many bytes of their own.
+ * Returns an entry's share, as it is documented. */
+static uint64_t heavy_config(struct cache_config *config, uint64_t n,
+                             uint64_t own)
+{
+    uint64_t share;
+
+    config->alloc = heap_alloc;
+    config->free = heap_free;
+    config->max_bytes = UINT64_MAX;
+    share =
+        (heavy_memory_needed(config) + config->capacity - 1) / config->capacity;
+    config->max_bytes = n * share + own;
+    n_weighs = 0;
+    return share;
+}
+
+static struct heavy heavy_open(const struct cache_config *config)
+{
+    struct heavy c;
+
+    CHECK_EQ(heavy_init(&c, config), 0);
+    return c;
+}
+
+/* What is there is exactly this, from the least recently used to the most. */
+static void check_order(struct heavy *c, const char *keys_in_order)
+{
+    uint32_t slot = c->base.policy.links[0].newer;
+
+    for (; *keys_in_order;
+         keys_in_order++, slot = c->base.policy.links[slot].newer)
+        CHECK_EQ(slot ? c->nodes[slot].key : 0, *keys_in_order - '0');
+    CHECK_EQ(slot, 0);
+}
+
+/* So many events, all evictions, of these keys in this order. */
+static void check_evicted(const char *evicted)
+{
+    int i;
+
+    CHECK_EQ(n_events, strlen(evicted));
+    for (i = 0; i < n_events; i++) {
+        CHECK_EQ(events[i].key, evicted[i] - '0');
+        CHECK_EQ(events[i].cause, CACHE_CAUSE_EVICTED);
+    }
+    n_events = 0;
+}
+
+static void a_put_evicts_several(void)
+{
+    uint64_t more;
+
+    for (more = 0; more < 2; more++) { /* the last byte makes the difference */
+        struct cache_config config = fresh_config(10);
+        const uint64_t share = heavy_config(&config, 4, 400);
+        struct heavy c = heavy_open(&config);
+        uint64_t key;
+
+        for (key = 1; key <= 4; key++)
+            CHECK_EQ(heavy_put(&c, key, 100), 0);
+        CHECK_EQ(heavy_memory(&c).used_bytes, config.max_bytes);
+        CHECK_EQ(n_events, 0);
+        CHECK(heavy_get(&c, 2) != NULL);
+        CHECK_EQ(heavy_put(&c, 5, 200 + share + more), 0);
+        check_evicted(more ? "134" : "13");
+        check_order(&c, more ? "25" : "425");
+        CHECK_EQ(heavy_memory(&c).used_bytes,
+                 config.max_bytes - more * (100 + share - 1));
+        CHECK_SOUND(heavy_check(&c));
+        CHECK_EQ(heavy_put(&c, 6, config.max_bytes - share), 0);
+        check_evicted(more ? "25" : "425"); /* everybody */
+        check_order(&c, "6");
+        heavy_destroy(&c);
+    }
+}
+
+/* The capacity limits as well, when bytes do not. */
+static void weighed_and_full(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct heavy c;
+
+    heavy_config(&config, 2, 100);
+    c = heavy_open(&config);
+    CHECK_EQ(heavy_put(&c, 1, 10), 0);
+    CHECK_EQ(heavy_put(&c, 2, 10), 0);
+    CHECK_EQ(heavy_put(&c, 3, 10), 0);
+    check_evicted("1");
+    CHECK_EQ(heavy_put(&c, 4, 100), 0); /* both at once */
+    check_evicted("23");
+    heavy_destroy(&c);
+}
+
+static void weighed_and_expired(void)
+{
+    struct cache_config config = fresh_config(8);
+    struct heavy c;
+
+    heavy_config(&config, 3, 300);
+    c = heavy_open(&config);
+    CHECK_EQ(heavy_put(&c, 1, 100), 0);
+    CHECK_EQ(heavy_put_ttl(&c, 2, 100, 100), 0);
+    CHECK_EQ(heavy_put_ttl(&c, 3, 100, 500), 0);
+    now_ms += 100;
+    CHECK_EQ(heavy_put(&c, 4, 100), 0); /* who has expired goes first */
+    check_event(2, 100, CACHE_CAUSE_EXPIRED);
+    now_ms += 400;
+    CHECK_EQ(heavy_put(&c, 4, 200), 0); /* for one that grows, too */
+    CHECK_EQ(n_events, 2);
+    CHECK_EQ(events[0].key, 3);
+    CHECK_EQ(events[0].cause, CACHE_CAUSE_EXPIRED);
+    CHECK_EQ(events[1].cause, CACHE_CAUSE_REPLACED);
+    n_events = 0;
+    check_order(&c, "14");
+
+    /* an expired entry of the same key counts no more */
+    CHECK_EQ(heavy_put_ttl(&c, 1, 100, 100), 0);
+    now_ms += 100;
+    n_events = 0;
+    CHECK_EQ(heavy_put(&c, 1, 100), 0);
+    check_event(1, 100, CACHE_CAUSE_EXPIRED);
+    check_order(&c, "41");
+    heavy_destroy(&c);
+}
+
+static void a_replace_of_another_weight(void)
+{
+    struct cache_config config = fresh_config(10);
+    const uint64_t share = heavy_config(&config, 4, 400);
+    struct heavy c = heavy_open(&config);
+    uint64_t key;
+
+    for (key = 1; key <= 4; key++)
+        CHECK_EQ(heavy_put(&c, key, 100), 0);
+    CHECK_EQ(heavy_put(&c, 2, 0), 0); /* shrinks */
+    check_event(2, 100, CACHE_CAUSE_REPLACED);
+    CHECK_EQ(heavy_memory(&c).used_bytes, 4 * share + 300);
+    CHECK_EQ(heavy_replace(&c, 1, 200), 0); /* grows into what is free */
+    check_event(1, 100, CACHE_CAUSE_REPLACED);
+    CHECK_EQ(heavy_memory(&c).used_bytes, config.max_bytes);
+    check_order(&c, "3421");
+
+    CHECK_EQ(heavy_put(&c, 3, 101), 0); /* the oldest grows, and stays */
+    CHECK_EQ(n_events, 2);
+    CHECK_EQ(events[0].key, 4);
+    CHECK_EQ(events[0].cause, CACHE_CAUSE_EVICTED);
+    CHECK_EQ(events[1].key, 3); /* the old value last */
+    CHECK_EQ(events[1].value, 100);
+    CHECK_EQ(events[1].cause, CACHE_CAUSE_REPLACED);
+    check_order(&c, "213");
+    check_value(heavy_peek(&c, 3), 101);
+    n_events = 0;
+    CHECK_EQ(heavy_put(&c, 2, config.max_bytes - share), 0);
+    CHECK_EQ(n_events, 3);
+    check_order(&c, "2");
+    CHECK_SOUND(heavy_check(&c));
+    CHECK_EQ(heavy_put(&c, 2, 0), 0);
+    CHECK_EQ(heavy_memory(&c).used_bytes, share);
+    heavy_destroy(&c);
+}
+
+static struct {
+    int action;
+    uint64_t store;
+} heavy_computing;
+
+static int heavy_stores(const uint64_t *key, uint64_t *value, bool present,
+                        void *user)
+{
+    (void)key, (void)present, (void)user;
+    *value = heavy_computing.store;
+    return heavy_computing.action;
+}
+
+static int heavy_computes(struct heavy *c, uint64_t key, int action,
+                          uint64_t store)
+{
+    heavy_computing.action = action;
+    heavy_computing.store = store;
+    return heavy_compute(c, key, heavy_stores, NULL);
+}
+
+static void compute_of_another_weight(void)
+{
+    struct cache_config config = fresh_config(10);
+    const uint64_t share = heavy_config(&config, 3, 300);
+    struct heavy c = heavy_open(&config);
+
+    CHECK_EQ(heavy_computes(&c, 1, CACHE_COMPUTE_STORE, 100), 0);
+    CHECK_EQ(heavy_computes(&c, 2, CACHE_COMPUTE_STORE, 100), 0);
+    CHECK_EQ(heavy_computes(&c, 3, CACHE_COMPUTE_STORE, 100), 0);
+    CHECK_EQ(n_weighs, 3);
+    CHECK_EQ(heavy_computes(&c, 1, CACHE_COMPUTE_KEEP, 5000), 0);
+    CHECK_EQ(n_weighs, 3); /* nothing was exchanged */
+    CHECK_EQ(heavy_computes(&c, 1, CACHE_COMPUTE_STORE, 101), 0);
+    check_evicted("2"); /* itself, the oldest, is not; no REPLACED either */
+    check_order(&c, "31");
+    CHECK_EQ(heavy_memory(&c).used_bytes, 2 * share + 201);
+    CHECK_EQ(heavy_computes(&c, 3, CACHE_COMPUTE_STORE, 1), 0);
+    CHECK_EQ(heavy_memory(&c).used_bytes, 2 * share + 102);
+    CHECK_EQ(heavy_computes(&c, 3, CACHE_COMPUTE_REMOVE, 0), 0);
+    CHECK_EQ(heavy_memory(&c).used_bytes, share + 101);
+    CHECK_SOUND(heavy_check(&c));
+    n_events = 0;
+    heavy_destroy(&c);
+}
+
+/* Below 2^32 - 1, the share included; sums go beyond. */
+static void weights_near_the_largest(void)
+{
+    struct cache_config config = fresh_config(4);
+    uint64_t share = heavy_config(&config, 0, UINT64_MAX), key, i;
+    struct heavy c = heavy_open(&config);
+    const uint64_t most = UINT32_MAX - UINT64_C(1) - share;
+    const uint64_t too_heavy[] = {
+        most + 1,
+        UINT32_MAX - UINT64_C(1),
+        UINT32_MAX,
+        UINT32_MAX + UINT64_C(1),
+        UINT32_MAX + UINT64_C(2), /* 1, if cut to 32 bits */
+        UINT64_MAX - share,
+        UINT64_MAX - share + 2, /* 1, if the sum wraps */
+        UINT64_MAX,
+    };
+
+    for (key = 1; key <= 4; key++)
+        CHECK_EQ(heavy_put(&c, key, most), 0);
+    CHECK_EQ(heavy_memory(&c).used_bytes, 4 * (most + share));
+    remember(&c.base);
+    for (i = 0; i < COUNT_OF(too_heavy); i++) {
+        CHECK_EQ(heavy_put(&c, 5, too_heavy[i]), CACHE_EFULL);
+        CHECK_EQ(heavy_put(&c, 2, too_heavy[i]), CACHE_EFULL);
+        check_unchanged(&c.base);
+    }
+    CHECK_EQ(heavy_put(&c, 1, 0), 0);
+    CHECK_EQ(heavy_memory(&c).used_bytes, 3 * (most + share) + share);
+    heavy_destroy(&c);
+
+    config = fresh_config(4);
+    share = heavy_config(&config, 0, 2 * (uint64_t)UINT32_MAX);
+    c = heavy_open(&config);
+    n_events = 0;
+    for (key = 1; key <= 9; key++) /* two fit, and not by a wrapped sum */
+        CHECK_EQ(heavy_put(&c, key, most), 0);
+    check_order(&c, "89");
+    heavy_destroy(&c);
+}
+
+static void entry_bytes_is_the_share_of_the_block(void)
+{
+    static const size_t capacities[] = { 1, 2, 3, 100 };
+    struct cache_config config = fresh_config(1);
+    struct plain p = plain_open(&config);
+    size_t i;
+
+    CHECK_EQ(plain_memory(&p).entry_bytes, 0);
+    CHECK_EQ(plain_memory(&p).used_bytes, 0);
+    plain_destroy(&p);
+    for (i = 0; i < COUNT_OF(capacities); i++) {
+        struct heavy c;
+        struct cache_memory m;
+        uint64_t share, key;
+
+        config = fresh_config(capacities[i]);
+        share = heavy_config(&config, capacities[i], 0);
+        c = heavy_open(&config);
+        m = heavy_memory(&c);
+        CHECK_EQ(m.entry_bytes, share);
+        CHECK(share * capacities[i] >= m.total_bytes); /* overhead included */
+        CHECK(share * capacities[i] < m.total_bytes + capacities[i]);
+        CHECK_EQ(m.used_bytes, 0);
+        for (key = 1; key <= capacities[i]; key++) /* a weight of 0 will do */
+            CHECK_EQ(heavy_put(&c, key, 0), 0);
+        CHECK_EQ(n_events, 0);
+        CHECK_EQ(heavy_memory(&c).used_bytes, config.max_bytes);
+        CHECK_EQ(heavy_remove(&c, 1), 0);
+        CHECK_EQ(heavy_memory(&c).used_bytes, config.max_bytes - share);
+        n_events = 0;
+        CHECK_EQ(heavy_clear(&c), 0);
+        CHECK_EQ(heavy_memory(&c).used_bytes, 0);
+        heavy_destroy(&c);
+    }
+}
+
+/* Once for each value that comes; what it said then counts. */
+static void weigh_is_called_when_a_value_comes(void)
+{
+    struct cache_config config = fresh_config(4);
+    struct heavy c;
+
+    heavy_config(&config, 4, 400);
+    c = heavy_open(&config);
+    CHECK_EQ(heavy_put(&c, 1, 100), 0);
+    CHECK_EQ(n_weighs, 1);
+    CHECK_EQ(heavy_put(&c, 1, 50), 0);
+    CHECK_EQ(n_weighs, 2);
+    CHECK(heavy_get(&c, 1) && heavy_get_or_insert(&c, 1, 10, NULL));
+    CHECK_EQ(heavy_touch_ttl(&c, 1, 1000), 0);
+    CHECK_EQ(heavy_pin(&c, 1), 0);
+    CHECK_EQ(heavy_unpin(&c, 1), 0);
+    CHECK_EQ(heavy_replace(&c, 9, 10), CACHE_EKEY);
+    CHECK_EQ(heavy_put_if_absent(&c, 1, 10), CACHE_EKEY);
+    CHECK_EQ(heavy_put_ttl(&c, 1, 10, 1), CACHE_ETTL);
+    CHECK_EQ(heavy_remove(&c, 1), 0);
+    CHECK_EQ(n_weighs, 2);
+    heavy_destroy(&c);
+}
+
+CACHE_DEFINE_WITH(weigh_only, uint64_t, uint64_t, cache_hash_u64,
+                  cache_equal_u64, CACHE_LRU, .weigh = heavy_weigh);
+CACHE_DEFINE(weighed_only, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_LRU | CACHE_WEIGHED);
+
+#define CHECK_CONFIG(name, max_bytes_, rc)                                     \
+    do {                                                                       \
+        struct cache_config config_ = fresh_config(2);                         \
+        unsigned char buffer_[2048];                                           \
+        struct name c_;                                                        \
+        config_.alloc = heap_alloc;                                            \
+        config_.free = heap_free;                                              \
+        config_.max_bytes = max_bytes_;                                        \
+        CHECK_EQ(name##_memory_needed(&config_) != 0, (rc) == 0);              \
+        CHECK_EQ(name##_init_in(&c_, &config_, buffer_, sizeof buffer_), rc);  \
+        CHECK_EQ(name##_init(&c_, &config_), rc);                              \
+        CHECK_EQ(heap.allocs, (rc) == 0);                                      \
+        if ((rc) == 0)                                                         \
+            name##_destroy(&c_);                                               \
+    } while (0)
+
+static void weights_come_together(void)
+{
+    struct cache_config config = fresh_config(2);
+    const uint64_t share = heavy_config(&config, 0, 0);
+
+    CHECK_CONFIG(plain, 0, 0);
+    CHECK_CONFIG(plain, 1, CACHE_EWEIGHT);
+    CHECK_CONFIG(plain, UINT64_MAX, CACHE_EWEIGHT);
+    CHECK_CONFIG(weigh_only, 0, CACHE_EWEIGHT);
+    CHECK_CONFIG(weigh_only, 1000, CACHE_EWEIGHT);
+    CHECK_CONFIG(weighed_only, 0, CACHE_EWEIGHT);
+    CHECK_CONFIG(weighed_only, 1000, CACHE_EWEIGHT);
+    CHECK_CONFIG(heavy, 0, CACHE_EWEIGHT);
+    CHECK_CONFIG(heavy, 1, CACHE_EWEIGHT);
+    CHECK_CONFIG(heavy, share - 1, CACHE_EWEIGHT);
+    CHECK_CONFIG(heavy, share, 0);
+    CHECK_CONFIG(heavy, UINT64_MAX, 0);
+}
+
+/* --- a put that is refused ----------------------------------------------- */
+
+/* Every way to store a value, each refused. */
+static void heavy_is_refused(struct heavy *c, uint64_t key, uint64_t value,
+                             bool live, int rc)
+{
+    bool inserted = true;
+
+    remember(&c->base);
+    CHECK_EQ(heavy_put(c, key, value), rc);
+    CHECK_EQ(heavy_put_ttl(c, key, value, 1000), rc);
+    CHECK_EQ(heavy_put_if_absent(c, key, value), live ? CACHE_EKEY : rc);
+    CHECK_EQ(heavy_replace(c, key, value), live ? rc : CACHE_EKEY);
+    CHECK_EQ(heavy_computes(c, key, CACHE_COMPUTE_STORE, value), rc);
+    if (!live) {
+        CHECK(heavy_get_or_insert(c, key, value, &inserted) == NULL);
+        CHECK(!inserted);
+        CHECK(heavy_get_or_insert(c, key, value, NULL) == NULL);
+    }
+    check_unchanged(&c->base);
+    CHECK_SOUND(heavy_check(c));
+}
+
+/* Keys 1 to 4: the oldest, one that has expired, two that are pinned, of which
+ * the second has expired; then what is absent. */
+static void too_heavy_changes_nothing(void)
+{
+    struct cache_config config = fresh_config(6);
+    const uint64_t share = heavy_config(&config, 6, 600);
+    struct heavy c = heavy_open(&config);
+    uint64_t room;
+
+    CHECK_EQ(heavy_put(&c, 1, 10), 0);
+    CHECK_EQ(heavy_put_ttl(&c, 2, 20, 100), 0);
+    CHECK_EQ(heavy_put(&c, 3, 30), 0);
+    CHECK_EQ(heavy_put_ttl(&c, 4, 40, 100), 0);
+    CHECK_EQ(heavy_put(&c, 5, 50), 0);
+    CHECK_EQ(heavy_pin(&c, 3), 0);
+    CHECK_EQ(heavy_pin(&c, 4), 0);
+    now_ms += 100;
+    CHECK(heavy_get(&c, 1) != NULL);
+
+    room = config.max_bytes - 2 * share - 70; /* what is pinned stays */
+    heavy_is_refused(&c, 1, room - share + 1, true, CACHE_EFULL);
+    heavy_is_refused(&c, 2, room - share + 1, false, CACHE_EFULL);
+    heavy_is_refused(&c, 9, room - share + 1, false, CACHE_EFULL);
+    heavy_is_refused(&c, 3, room + 31, true, CACHE_EFULL); /* its own: not */
+    heavy_is_refused(&c, 4, room + 41, false, CACHE_EFULL);
+    heavy_is_refused(&c, 9, UINT64_MAX, false, CACHE_EFULL);
+    check_order(&c, "251");
+    CHECK_EQ(n_events, 0);
+
+    /* and with a byte less each is stored */
+    CHECK_EQ(heavy_put(&c, 1, room - share), 0);
+    check_order(&c, "1");
+    CHECK_EQ(heavy_put(&c, 9, room - share), 0);
+    check_order(&c, "9");
+    n_events = 0;
+    CHECK_EQ(heavy_put(&c, 3, room + 30), 0);
+    CHECK_EQ(n_events, 2);
+    check_order(&c, "");
+    CHECK_EQ(heavy_put(&c, 3, 30), 0);
+    n_events = 0;
+    CHECK_EQ(heavy_put(&c, 4, room + 40), 0);
+    check_event(4, 40, CACHE_CAUSE_EXPIRED);
+    check_order(&c, "4"); /* a new entry: not pinned */
+    CHECK_EQ(heavy_unpin(&c, 4), CACHE_EKEY);
+    CHECK_EQ(heavy_memory(&c).used_bytes, config.max_bytes);
+    CHECK_SOUND(heavy_check(&c));
+    heavy_destroy(&c);
+}
+
+CACHE_DEFINE_WITH(sieve_weighed, uint64_t, uint64_t, cache_hash_u64,
+                  cache_equal_u64, CACHE_SIEVE | CACHE_WEIGHED,
+                  .weigh = heavy_weigh);
+CACHE_DEFINE(pinnable, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_SIEVE | CACHE_PINS);
+
+static void memory_of_limits(void)
+{
+    struct cache_config config = fresh_config(64000);
+    const size_t base = plain_memory_needed(&config);
+
+    CHECK(pinnable_memory_needed(&config) - base >= 2 * 64000);
+    CHECK(pinnable_memory_needed(&config) - base <= 2 * 64000 + 128);
+    config.max_bytes = UINT64_MAX;
+    CHECK(sieve_weighed_memory_needed(&config) - base >= 4 * 64000);
+    CHECK(sieve_weighed_memory_needed(&config) - base <= 4 * 64000 + 128);
+}
+
+/* Where clear does not visit the entries. */
+static void weights_and_clear_without_callbacks(void)
+{
+    struct cache_config config = fresh_config(10);
+    struct sieve_weighed c;
+    uint64_t key;
+
+    config.max_bytes = 2000;
+    CHECK_EQ(sieve_weighed_init(&c, &config), 0);
+    for (key = 1; key < 50; key++)
+        CHECK_EQ(sieve_weighed_put(&c, key, key), 0);
+    CHECK(sieve_weighed_memory(&c).used_bytes > 1000);
+    CHECK_EQ(sieve_weighed_clear(&c), 0);
+    CHECK_EQ(sieve_weighed_memory(&c).used_bytes, 0);
+    CHECK_SOUND(sieve_weighed_check(&c));
+    CHECK_EQ(sieve_weighed_put(&c, 1, 1000), 0);
+    CHECK_SOUND(sieve_weighed_check(&c));
+    sieve_weighed_destroy(&c);
+}
+
+static void all_pinned_is_full(void)
+{
+    struct cache_config config = fresh_config(3);
+    struct heavy c;
+
+    heavy_config(&config, 10, 1000);
+    c = heavy_open(&config);
+    CHECK_EQ(heavy_put(&c, 1, 10), 0);
+    CHECK_EQ(heavy_put(&c, 2, 20), 0);
+    CHECK_EQ(heavy_put_ttl(&c, 3, 30, 100), 0);
+    CHECK_EQ(heavy_pin(&c, 1), 0);
+    CHECK_EQ(heavy_pin(&c, 2), 0);
+    CHECK_EQ(heavy_put_ttl(&c, 4, 40, 100), 0);
+    check_evicted("3");
+    CHECK_EQ(heavy_pin(&c, 4), 0);
+    heavy_is_refused(&c, 5, 1, false, CACHE_EFULL);
+    now_ms += 100; /* expired, and still pinned */
+    heavy_is_refused(&c, 5, 1, false, CACHE_EFULL);
+
+    CHECK_EQ(heavy_put(&c, 1, 11), 0); /* what is there may be exchanged */
+    check_event(1, 10, CACHE_CAUSE_REPLACED);
+    CHECK_EQ(heavy_put(&c, 4, 41), 0); /* or taken the place of */
+    check_event(4, 40, CACHE_CAUSE_EXPIRED);
+    CHECK_EQ(heavy_put(&c, 5, 50), 0);
+    check_evicted("4");
+    CHECK_EQ(heavy_unpin(&c, 1), 0);
+    CHECK_EQ(heavy_put(&c, 6, 60), 0);
+    check_evicted("5");
+    CHECK_EQ(heavy_put(&c, 7, 70), 0);
+    check_evicted("1");
+    CHECK_SOUND(heavy_check(&c));
+    heavy_destroy(&c);
+}
+
+static uint64_t text_weigh(const char *const *key, const int *value, void *user)
+{
+    (void)key;
+    callback_runs(user);
+    return (uint64_t)*value;
+}
+
+CACHE_DEFINE_WITH(texts, const char *, int, cache_hash_str, cache_equal_str,
+                  CACHE_SIEVE | CACHE_EXPIRY | CACHE_WEIGHED | CACHE_PINS,
+                  .key_copy = names_key_copy, .key_free = names_key_free,
+                  .on_remove = names_left, .weigh = text_weigh);
+
+/* Neither key_copy nor weigh: nobody has left when they refuse. */
+static void refused_with_keys_of_its_own(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct texts c;
+    int refusal;
+
+    config.alloc = heap_alloc;
+    config.free = heap_free;
+    config.max_bytes = 2000;
+    memset(&keys, 0, sizeof keys);
+    CHECK_EQ(texts_init(&c, &config), 0);
+    CHECK_EQ(texts_put_ttl(&c, "a", 1, 100), 0);
+    CHECK_EQ(texts_put(&c, "b", 2), 0);
+    CHECK(texts_get(&c, "b") != NULL);
+    CHECK_EQ(texts_pin(&c, "b"), 0);
+    now_ms += 100;
+    remember(&c.base);
+    for (refusal = 0; refusal < 2; refusal++) {
+        const int rc = refusal ? CACHE_EFULL : -77, value = refusal ? 2001 : 9;
+
+        keys.fail = refusal ? 0 : -77;
+        CHECK_EQ(texts_put(&c, "new", value), rc);
+        CHECK_EQ(texts_put(&c, "a", value), rc);
+        CHECK_EQ(texts_put_if_absent(&c, "a", value), rc);
+        CHECK(texts_get_or_insert(&c, "new", value, NULL) == NULL);
+        CHECK(texts_get_or_insert(&c, "a", value, NULL) == NULL);
+        check_unchanged(&c.base);
+    }
+    CHECK_EQ(texts_put(&c, "new", 9), 0);
+    check_event('a', 1, CACHE_CAUSE_EXPIRED);
+    texts_destroy(&c);
+    check_keys_alive(0);
+}
+
+/* --- weigh, cost and what they do to others: callbacks look --------------- */
+
+static struct heavy *heavy_looked_at;
+
+static void try_to_change_heavy(void)
+{
+    n_looks++;
+    n_asserts = 0;
+    CHECK_EQ(heavy_put(heavy_looked_at, 9, 1), CACHE_EBUSY);
+    CHECK_EQ(heavy_compute(heavy_looked_at, 9, NULL, NULL), CACHE_EBUSY);
+    CHECK_EQ(heavy_touch_ttl(heavy_looked_at, 1, 1000), CACHE_EBUSY);
+    CHECK_EQ(heavy_remove(heavy_looked_at, 1), CACHE_EBUSY);
+    CHECK_EQ(heavy_clear(heavy_looked_at), CACHE_EBUSY);
+    CHECK_EQ(heavy_pin(heavy_looked_at, 1), CACHE_EBUSY);
+    CHECK_EQ(heavy_unpin(heavy_looked_at, 1), CACHE_EBUSY);
+    CHECK(heavy_get_or_insert(heavy_looked_at, 9, 1, NULL) == NULL);
+    CHECK_EQ(heavy_tick(heavy_looked_at, 10), 0);
+    heavy_destroy(heavy_looked_at);
+    CHECK_EQ(n_asserts, 10);
+    CHECK_SOUND(heavy_check(heavy_looked_at));
+}
+
+static void weigh_and_cost_may_not_change(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct heavy c;
+
+    heavy_config(&config, 2, 100);
+    c = heavy_open(&config);
+    heavy_looked_at = &c;
+    n_looks = 0;
+    CHECK_EQ(heavy_put(&c, 1, 10), 0);
+    in_callback = try_to_change_heavy;
+    CHECK_EQ(heavy_put(&c, 2, 10), 0); /* weigh, cost */
+    CHECK_EQ(n_looks, 2);
+    CHECK_EQ(heavy_put(&c, 1, 100), 0); /* and on_remove, twice */
+    CHECK_EQ(n_looks, 6);
+    CHECK_EQ(heavy_put(&c, 1, 1000), CACHE_EFULL);
+    CHECK_EQ(n_looks, 8);
+    CHECK_EQ(heavy_touch_ttl(&c, 1, 1000), 0); /* cost */
+    CHECK_EQ(n_looks, 9);
+    in_callback = NULL;
+    CHECK_EQ(heavy_put(&c, 3, 0), 0); /* and it is over */
+    CHECK_SOUND(heavy_check(&c));
+    heavy_destroy(&c);
+}
+
+/* Entry 1 grows, 2 and 3 leave for it: at no time is the limit exceeded, and
+ * a get of 1 is harmless, though its place is not the policy's to choose. */
+static void look_while_1_grows(void)
+{
+    struct heavy_cursor at = { 0, NULL, NULL };
+    uint32_t n = 0;
+
+    n_looks++;
+    CHECK(heavy_get(heavy_looked_at, 1) != NULL);
+    CHECK(heavy_get(heavy_looked_at, 4) != NULL);
+    CHECK(heavy_memory(heavy_looked_at).used_bytes <=
+          heavy_looked_at->base.max_bytes);
+    while (heavy_next(heavy_looked_at, &at))
+        n++;
+    CHECK_EQ(n, heavy_len(heavy_looked_at));
+    CHECK_SOUND(heavy_check(heavy_looked_at));
+}
+
+static void callbacks_look_while_an_entry_grows(void)
+{
+    int computes, pinned;
+    uint64_t key;
+
+    for (computes = 0; computes < 2; computes++)
+        for (pinned = 0; pinned < 2; pinned++) {
+            struct cache_config config = fresh_config(8);
+            const uint64_t share = heavy_config(&config, 4, 400);
+            struct heavy c = heavy_open(&config);
+
+            heavy_looked_at = &c;
+            for (key = 1; key <= 4; key++)
+                CHECK_EQ(heavy_put_ttl(&c, key, 100, 1000), 0);
+            if (pinned)
+                CHECK_EQ(heavy_pin(&c, 1), 0);
+            n_looks = 0;
+            in_callback = look_while_1_grows;
+            if (computes)
+                CHECK_EQ(
+                    heavy_computes(&c, 1, CACHE_COMPUTE_STORE, 300 + 2 * share),
+                    0);
+            else
+                CHECK_EQ(heavy_put(&c, 1, 300 + 2 * share), 0);
+            CHECK(n_looks >= 4);
+            in_callback = NULL;
+            CHECK_EQ(heavy_len(&c), 2);
+            CHECK_EQ(heavy_memory(&c).used_bytes, config.max_bytes);
+            check_order(&c, pinned ? "4" : computes ? "41" : "14");
+            CHECK_SOUND(heavy_check(&c));
+            now_ms += 1000; /* compute: the deadline stays, and is not lost */
+            n_events = 0;
+            CHECK_EQ(heavy_tick(&c, 100), 0);
+            CHECK_EQ(n_events, 1 + (computes && !pinned));
+            n_events = 0;
+            heavy_destroy(&c);
+        }
+}
+
+/* Time goes on while an entry grows: it is found, so it is not over. */
+static void time_goes_on(void)
+{
+    now_ms += 100;
+}
+
+static void an_entry_expires_while_it_grows(void)
+{
+    int computes;
+    uint64_t key;
+
+    for (computes = 0; computes < 2; computes++) {
+        struct cache_config config = fresh_config(8);
+        struct heavy c;
+
+        heavy_config(&config, 4, 400);
+        c = heavy_open(&config);
+        for (key = 1; key <= 4; key++)
+            CHECK_EQ(heavy_put_ttl(&c, key, 100, key == 1 ? 100 : 9000), 0);
+        in_callback = time_goes_on;
+        if (computes)
+            CHECK_EQ(heavy_computes(&c, 1, CACHE_COMPUTE_STORE, 101), 0);
+        else
+            CHECK_EQ(heavy_put_ttl(&c, 1, 101, 1000), 0);
+        in_callback = NULL;
+        CHECK_EQ(events[0].key, 2);
+        CHECK_EQ(events[0].cause, CACHE_CAUSE_EVICTED);
+        CHECK_EQ(heavy_len(&c), 3);
+        CHECK_SOUND(heavy_check(&c));
+        n_events = 0;
+        CHECK_EQ(heavy_tick(&c, 100), 0);
+        CHECK_EQ(n_events, computes); /* its deadline stayed */
+        n_events = 0;
+        heavy_destroy(&c);
+    }
+}
+
+static void look_while_others_leave(void)
+{
+    if (n_events == 0) /* weigh and cost: nobody has left */
+        return;
+    n_looks++;
+    CHECK(heavy_get(heavy_looked_at, 5) == NULL); /* it is not there yet */
+    CHECK(heavy_get(heavy_looked_at, events[n_events - 1].key) == NULL);
+    CHECK(heavy_get(heavy_looked_at, 2) != NULL); /* a use: it stays */
+    CHECK_SOUND(heavy_check(heavy_looked_at));
+}
+
+static void callbacks_look_while_others_leave(void)
+{
+    struct cache_config config = fresh_config(8);
+    const uint64_t share = heavy_config(&config, 4, 400);
+    struct heavy c = heavy_open(&config);
+    uint64_t key;
+
+    heavy_looked_at = &c;
+    for (key = 1; key <= 4; key++)
+        CHECK_EQ(heavy_put(&c, key, 100), 0);
+    n_looks = 0;
+    in_callback = look_while_others_leave;
+    CHECK_EQ(heavy_put(&c, 5, 300 + 2 * share), 0);
+    in_callback = NULL;
+    check_evicted("134");
+    CHECK_EQ(n_looks, 3);
+    check_order(&c, "25");
+    heavy_destroy(&c);
+}
+
+/* --- pins ---------------------------------------------------------------- */
+
+CACHE_DEFINE_WITH(held, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+                  CACHE_LRU | CACHE_EXPIRY | CACHE_PINS,
+                  .on_remove = nums_left);
+
+static struct held held_open(const struct cache_config *config)
+{
+    struct held c;
+
+    CHECK_EQ(held_init(&c, config), 0);
+    return c;
+}
+
+static void pins_nest(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct held c = held_open(&config);
+    uint64_t key;
+    int n;
+
+    CHECK_EQ(held_put(&c, 1, 10), 0);
+    CHECK_EQ(held_unpin(&c, 1), CACHE_EKEY);
+    for (n = 0; n < 3; n++)
+        CHECK_EQ(held_pin(&c, 1), 0);
+    for (n = 3; n > 0; n--) {
+        for (key = 2; key < 10; key++)
+            CHECK_EQ(held_put(&c, key, key), 0);
+        CHECK_SOUND(held_check(&c));
+        check_value(held_get(&c, 1), 10);
+        CHECK_EQ(held_unpin(&c, 1), 0);
+    }
+    CHECK_EQ(held_unpin(&c, 1), CACHE_EKEY);
+    n_events = 0;
+    CHECK_EQ(held_put(&c, 2, 20),
+             0); /* 1 is one that has just come: 9 leaves */
+    check_event(9, 9, CACHE_CAUSE_EVICTED);
+    CHECK_EQ(held_put(&c, 3, 30), 0);
+    check_event(1, 10, CACHE_CAUSE_EVICTED);
+    held_destroy(&c);
+}
+
+static void pins_have_a_largest_number(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct held c = held_open(&config);
+    long n;
+
+    CHECK_EQ(held_put(&c, 1, 10), 0);
+    CHECK_EQ(held_put(&c, 2, 20), 0);
+    for (n = 0; n < 65535; n++)
+        CHECK_EQ(held_pin(&c, 1), 0);
+    CHECK_EQ(held_pin(&c, 1), CACHE_EFULL);
+    CHECK_EQ(held_pin(&c, 2), 0);
+    CHECK_SOUND(held_check(&c));
+    CHECK_EQ(held_put(&c, 3, 30), CACHE_EFULL);
+    for (n = 0; n < 65535; n++)
+        CHECK_EQ(held_unpin(&c, 1), 0);
+    CHECK_EQ(held_unpin(&c, 1), CACHE_EKEY);
+    CHECK_EQ(held_put(&c, 3, 30), 0);
+    check_event(1, 10, CACHE_CAUSE_EVICTED);
+    held_destroy(&c);
+}
+
+static void pins_of_what_is_not_there(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct held c = held_open(&config);
+    struct plain p = plain_open(&config);
+
+    CHECK_EQ(held_pin(&c, 1), CACHE_EKEY);
+    CHECK_EQ(held_unpin(&c, 1), CACHE_EKEY);
+    CHECK_EQ(held_put_ttl(&c, 1, 10, 100), 0);
+    now_ms += 100;
+    CHECK_EQ(held_pin(&c, 1), CACHE_EKEY);
+    CHECK_EQ(held_unpin(&c, 1), CACHE_EKEY);
+    held_destroy(&c);
+
+    CHECK_EQ(plain_put(&p, 1, 10), 0);
+    CHECK_EQ(plain_pin(&p, 1), CACHE_EINVAL);
+    CHECK_EQ(plain_unpin(&p, 1), CACHE_EINVAL);
+    CHECK_EQ(plain_pin(&p, 2), CACHE_EINVAL);
+    plain_destroy(&p);
+}
+
+/* A pointer to it is valid whatever happens to others. */
+static void what_is_pinned_stays_where_it_is(void)
+{
+    struct cache_config config = fresh_config(20);
+    struct held c = held_open(&config);
+    const uint64_t *at[10];
+    uint64_t random = test_seed, key;
+    int step;
+
+    for (key = 0; key < 20; key++)
+        CHECK_EQ(held_put(&c, key, key * 10), 0);
+    for (key = 0; key < 10; key++) {
+        CHECK_EQ(held_pin(&c, key), 0);
+        at[key] = held_get(&c, key);
+    }
+    for (step = 0; step < 5000; step++) {
+        uint64_t r = test_random(&random), other = 10 + (r >> 32) % 40;
+
+        n_events = 0;
+        now_ms += r >> 60;
+        if (r >> 20 & 7)
+            CHECK_EQ(held_put_ttl(&c, other, r, 100), 0);
+        else if (r >> 23 & 1)
+            (void)held_remove(&c, other);
+        else
+            (void)held_tick(&c, 5);
+        key = r % 10;
+        CHECK(held_peek(&c, key) == at[key] && *at[key] == key * 10);
+        if (r >> 24 & 1)
+            CHECK(held_get(&c, key) == at[key]);
+    }
+    CHECK_SOUND(held_check(&c));
+    n_events = 0;
+    held_destroy(&c);
+    CHECK(n_events >= 10);
+}
+
+static void pinned_and_expired(void)
+{
+    struct cache_config config = fresh_config(4);
+    struct held c = held_open(&config);
+    const uint64_t *at;
+    uint64_t key;
+    int rounds;
+
+    for (key = 1; key <= 4; key++)
+        CHECK_EQ(held_put_ttl(&c, key, key * 10, key <= 2 ? 100 : 200), 0);
+    CHECK_EQ(held_pin(&c, 1), 0);
+    CHECK_EQ(held_pin(&c, 3), 0);
+    at = held_peek(&c, 1);
+    now_ms += 100;
+    CHECK(held_get(&c, 1) == NULL); /* not found, but there */
+    CHECK_EQ(held_pin(&c, 1), CACHE_EKEY);
+    CHECK_EQ(held_remove(&c, 1), CACHE_EKEY);
+    CHECK_EQ(held_touch_ttl(&c, 1, 1000), CACHE_EKEY);
+    for (rounds = 0; held_tick(&c, 1) != 0; rounds++)
+        CHECK(rounds < 8);
+    check_event(2, 20, CACHE_CAUSE_EXPIRED);
+    CHECK_EQ(held_tick(&c, 100), 0); /* nothing is due */
+    CHECK_EQ(*at, 10);
+    CHECK_EQ(held_len(&c), 3);
+    CHECK_SOUND(held_check(&c));
+
+    now_ms += 100;
+    CHECK_EQ(held_tick(&c, 100), 0);
+    check_event(4, 40, CACHE_CAUSE_EXPIRED);
+    for (key = 5; key <= 20; key++) /* nor is it found before an eviction */
+        CHECK_EQ(held_put(&c, key, key), 0);
+    CHECK_EQ(n_events, 14);
+    n_events = 0;
+    CHECK_EQ(*at, 10);
+
+    CHECK_EQ(held_unpin(&c, 3), 0); /* now it is due */
+    CHECK_SOUND(held_check(&c));
+    CHECK(held_get(&c, 3) == NULL);
+    CHECK_EQ(held_tick(&c, 100), 0);
+    check_event(3, 30, CACHE_CAUSE_EXPIRED);
+    CHECK_EQ(held_unpin(&c, 1), 0);
+    CHECK_EQ(held_put(&c, 21, 210), 0); /* there is room: 3 has left */
+    CHECK_EQ(n_events, 0);
+    CHECK_EQ(held_put(&c, 22, 220), 0);
+    check_event(1, 10, CACHE_CAUSE_EXPIRED);
+    CHECK_SOUND(held_check(&c));
+    held_destroy(&c);
+}
+
+/* The sweep passed it while it was pinned; unpinned, it is not forgotten. */
+static void unpinned_behind_the_sweep(void)
+{
+    struct cache_config config = fresh_config(10);
+    struct held c = held_open(&config);
+    uint64_t key, at;
+
+    for (key = 1; key <= 10; key++)
+        CHECK_EQ(held_put_ttl(&c, key, key, 100), 0);
+    for (key = 1; key <= 10; key += 3)
+        CHECK_EQ(held_pin(&c, key), 0);
+    now_ms += 100;
+    for (at = 0; at < 5; at++)
+        (void)held_tick(&c, 1); /* in the middle */
+    CHECK_EQ(held_unpin(&c, 1), 0);
+    CHECK_EQ(held_unpin(&c, 10), 0);
+    CHECK_SOUND(held_check(&c));
+    for (at = 0; held_tick(&c, 1) != 0; at++)
+        CHECK(at < 30);
+    CHECK_EQ(held_len(&c), 2);
+    CHECK_EQ(held_unpin(&c, 4), 0);
+    CHECK_EQ(held_unpin(&c, 7), 0);
+    CHECK_EQ(held_tick(&c, 100), 0);
+    CHECK_EQ(held_len(&c), 0);
+    CHECK_EQ(n_events, 10);
+    n_events = 0;
+    held_destroy(&c);
+}
+
+static void pins_do_not_prevent_changes_of_the_key(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct held c = held_open(&config);
+    uint64_t key;
+
+    CHECK_EQ(held_put(&c, 1, 10), 0);
+    CHECK_EQ(held_put(&c, 2, 20), 0);
+    CHECK_EQ(held_pin(&c, 1), 0);
+    CHECK_EQ(held_pin(&c, 1), 0);
+    CHECK_EQ(held_put(&c, 1, 11), 0);
+    check_event(1, 10, CACHE_CAUSE_REPLACED);
+    CHECK_EQ(held_put(&c, 3, 30), 0); /* still pinned */
+    check_event(2, 20, CACHE_CAUSE_EVICTED);
+    CHECK_EQ(held_touch_ttl(&c, 1, 100), 0);
+    CHECK_EQ(held_remove(&c, 1), 0);
+    check_event(1, 11, CACHE_CAUSE_REMOVED);
+    CHECK_EQ(held_unpin(&c, 1), CACHE_EKEY); /* its pins went with it */
+    CHECK_EQ(held_put(&c, 4, 40), 0);        /* not to the next in its slot */
+    CHECK_EQ(held_unpin(&c, 4), CACHE_EKEY);
+    CHECK_SOUND(held_check(&c));
+
+    CHECK_EQ(held_pin(&c, 3), 0);
+    CHECK_EQ(held_pin(&c, 4), 0);
+    CHECK_EQ(held_put(&c, 5, 50), CACHE_EFULL);
+    CHECK_EQ(held_clear(&c), 0);
+    CHECK_EQ(n_events, 2);
+    CHECK_SOUND(held_check(&c));
+    n_events = 0;
+    for (key = 6; key <= 8; key++) /* all slots serve again */
+        CHECK_EQ(held_put(&c, key, key), 0);
+    check_event(6, 6, CACHE_CAUSE_EVICTED);
+    held_destroy(&c);
+}
+
+/* Where clear does not visit the entries. */
+static void pins_and_clear_without_callbacks(void)
+{
+    struct cache_config config = fresh_config(3);
+    struct pinnable c;
+    uint64_t key, round;
+
+    CHECK_EQ(pinnable_init(&c, &config), 0);
+    for (round = 0; round < 3; round++) {
+        for (key = 0; key < 3; key++) {
+            CHECK_EQ(pinnable_put(&c, key, key), 0);
+            CHECK_EQ(pinnable_pin(&c, key), 0);
+        }
+        CHECK_EQ(pinnable_put(&c, 3, 3), CACHE_EFULL);
+        CHECK_EQ(pinnable_clear(&c), 0);
+        CHECK_SOUND(pinnable_check(&c));
+        for (key = 0; key < 9; key++)
+            CHECK_EQ(pinnable_put(&c, key, key), 0);
+        CHECK_EQ(pinnable_unpin(&c, 8), CACHE_EKEY);
+        CHECK_EQ(pinnable_clear(&c), 0);
+    }
+    pinnable_destroy(&c);
+}
+
+/* --- a policy that a config names ---------------------------------------- */
+
+CACHE_DEFINE_WITH(chosen, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+                  CACHE_POLICY_DYNAMIC, .on_remove = nums_left);
+
+static void policies_have_names(void)
+{
+    uint32_t code, n = 0;
+
+    for (code = 0; code <= 0x1fff; code++) {
+        const char *name = cache_policy_name(code);
+        if (name == NULL)
+            continue;
+        n++;
+        CHECK(code <= CACHE__POLICY_BITS);
+        CHECK_EQ(__builtin_popcount(code), 3);
+        CHECK_EQ(cache_policy_named(name), code);
+    }
+    CHECK(n >= 4);
+    CHECK_STR(cache_policy_name(CACHE_FIFO), "fifo");
+    CHECK_STR(cache_policy_name(CACHE_LRU), "lru");
+    CHECK_STR(cache_policy_name(CACHE_SIEVE), "sieve");
+    CHECK_STR(cache_policy_name(CACHE_CLOCK), "clock");
+    CHECK(cache_policy_name(CACHE_POLICY_DYNAMIC) == NULL);
+    CHECK_EQ(cache_policy_named("LRU"), 0);
+    CHECK_EQ(cache_policy_named("lr"), 0);
+    CHECK_EQ(cache_policy_named("lru "), 0);
+    CHECK_EQ(cache_policy_named(""), 0);
+}
+
+CACHE_DEFINE(unnamed, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64, 0);
+CACHE_DEFINE(unnamed_expiring, uint64_t, uint64_t, cache_hash_u64,
+             cache_equal_u64, CACHE_EXPIRY | CACHE_STATS);
+
+/* A policy that is not named, in the type or the config, is CACHE_ADAPTIVE. */
+static void the_default_policy(void)
+{
+    struct cache_config config = fresh_config(4);
+    struct chosen c;
+
+    CHECK(unnamed__kind.policy == &cache_adaptive);
+    CHECK(unnamed_expiring__kind.policy == &cache_adaptive);
+    CHECK_EQ(unnamed_expiring__kind.options,
+             CACHE_ADAPTIVE | CACHE_EXPIRY | CACHE_STATS);
+    config.policy = 0;
+    CHECK_EQ(chosen_init(&c, &config), 0);
+    CHECK(c.base.verbs == &cache_adaptive);
+    chosen_destroy(&c);
+}
+
+static void policies_that_are_not_one(void)
+{
+    struct cache_config config = fresh_config(4);
+    unsigned char buffer[8192];
+    struct chosen c;
+    uint32_t code;
+
+    config.alloc = heap_alloc;
+    config.free = heap_free;
+    for (code = 1; code <= 0x1fff; code++) {
+        if (cache_policy_name(code) != NULL)
+            continue;
+        config.policy = code;
+        CHECK_EQ(chosen_init(&c, &config), CACHE_EPOLICY);
+        CHECK_EQ(chosen_init_in(&c, &config, buffer, sizeof buffer),
+                 CACHE_EPOLICY);
+        CHECK_EQ(chosen_memory_needed(&config), 0);
+    }
+    CHECK_EQ(heap.allocs, 0);
+}
+
+static void each_policy_without_memory(void)
+{
+    struct cache_config config = fresh_config(4);
+    struct chosen c, before;
+    int n = 0;
+
+    config.alloc = heap_alloc;
+    config.free = heap_free;
+    heap.exhausted = true;
+    memset(&c, 0x5a, sizeof c);
+    before = c;
+    for (config.policy = 1; config.policy <= CACHE__POLICY_BITS;
+         config.policy++) {
+        if (cache_policy_name(config.policy) == NULL)
+            continue;
+        CHECK_EQ(chosen_init(&c, &config), CACHE_ENOMEM);
+        CHECK(memcmp(&c, &before, sizeof c) == 0);
+        CHECK_EQ(heap.allocs, ++n);
+        CHECK_EQ(heap.bytes, chosen_memory_needed(&config));
+    }
+    CHECK_EQ(heap.frees, 0);
+}
+
+static void a_type_with_a_policy_of_its_own(void)
+{
+    static const uint32_t given[] = { CACHE_SIEVE, CACHE_LRU, 1,
+                                      CACHE_POLICY_DYNAMIC };
+    struct cache_config config = fresh_config(4);
+    unsigned char buffer[8192];
+    struct plain c;
+    size_t i;
+
+    for (i = 0; i < COUNT_OF(given); i++) {
+        config.policy = given[i];
+        CHECK_EQ(plain_init(&c, &config), CACHE_EPOLICY);
+        CHECK_EQ(plain_init_in(&c, &config, buffer, sizeof buffer),
+                 CACHE_EPOLICY);
+        CHECK_EQ(plain_memory_needed(&config), 0);
+    }
+}
+
+/* The policy that was named is the one that decides; 1 was used. */
+static void the_policy_that_was_named(void)
+{
+    static const struct {
+        uint32_t policy;
+        uint64_t first, second;
+    } cases[] = {
+        { CACHE_FIFO, 1, 2 },
+        { CACHE_LRU, 2, 3 },
+        { CACHE_SIEVE, 2, 3 },
+        { CACHE_CLOCK, 2, 3 },
+    };
+    size_t i;
+
+    for (i = 0; i < COUNT_OF(cases); i++) {
+        struct cache_config config = fresh_config(3);
+        struct chosen c;
+        uint64_t key;
+
+        config.policy = cases[i].policy;
+        CHECK_EQ(chosen_init(&c, &config), 0);
+        for (key = 1; key <= 3; key++)
+            CHECK_EQ(chosen_put(&c, key, key), 0);
+        CHECK(chosen_get(&c, 1) != NULL);
+        CHECK_EQ(chosen_put(&c, 4, 4), 0);
+        check_event(cases[i].first, cases[i].first, CACHE_CAUSE_EVICTED);
+        CHECK_EQ(chosen_put(&c, 5, 5), 0);
+        check_event(cases[i].second, cases[i].second, CACHE_CAUSE_EVICTED);
+        CHECK_SOUND(chosen_check(&c));
+        CHECK_EQ(chosen_clear(&c), 0); /* the policy stays */
+        CHECK_SOUND(chosen_check(&c));
+        n_events = 0;
+        chosen_destroy(&c);
+    }
+}
+
+/*
+ * The same operations on three caches: of a type that names its policy, of one
+ * that is told, and of that one in memory that is not zeroed.  All have the
+ * same seed, and must find the same and lose the same in the same order.
+ */
+
+/* A type, and one operation on it; returns what came of it. */
+#define STREAM_TYPE(name, policy)                                              \
+    CACHE_DEFINE_WITH(name, uint64_t, uint64_t, cache_hash_u64,                \
+                      cache_equal_u64, (policy) | CACHE__FEATURE_BITS,         \
+                      .on_remove = nums_left, .weigh = heavy_weigh,            \
+                      .cost = heavy_cost);                                     \
+    static uint64_t name##_stream(struct name *c, uint64_t r)                  \
+    {                                                                          \
+        const uint64_t a = r >> 32 & 0xff, b = r >> 40 & 0xff;                 \
+        const uint64_t key = a < b ? a : b; /* a small one mostly */           \
+        const uint64_t value = r >> 48 & 0x3ff;                                \
+        const uint64_t *found;                                                 \
+        bool inserted = false;                                                 \
+        switch (r % 16) {                                                      \
+        case 0: return (uint64_t)name##_remove(c, key);                        \
+        case 1: return (uint64_t)name##_put_ttl(c, key, value, 500);           \
+        case 2: return (uint64_t)name##_put(c, key, value);                    \
+        case 3: return (uint64_t)name##_touch_ttl(c, key, 1000);               \
+        case 4: return (uint64_t)name##_pin(c, key % 8);                       \
+        case 5: return (uint64_t)name##_unpin(c, key % 8);                     \
+        case 6: return name##_tick(c, 5);                                      \
+        case 7: return name##_get(c, key) != NULL;                             \
+        default: break;                                                        \
+        }                                                                      \
+        found = name##_get_or_insert(c, key, value, &inserted);                \
+        return found ? *found * 2 + inserted : UINT64_MAX;                     \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+STREAM_TYPE(dynamic, CACHE_POLICY_DYNAMIC);
+
+static struct cache_config stream_config(uint32_t policy)
+{
+    struct cache_config config = fresh_config(40);
+
+    config.policy = policy;
+    config.max_bytes = UINT64_MAX;
+    config.max_bytes = (dynamic_memory_needed(&config) / 40 + 400) * 30;
+    return config;
+}
+
+static struct dynamic dynamic_open(const struct cache_config *config)
+{
+    struct dynamic c;
+
+    CHECK_EQ(dynamic_init(&c, config), 0);
+    return c;
+}
+
+/* The operation has the same result and the same events as on the first. */
+static void check_stream(struct dynamic *c, uint64_t r, uint64_t result)
+{
+    struct event first[COUNT_OF(events)];
+    const int n_first = n_events;
+    int i;
+
+    memcpy(first, events, sizeof first);
+    n_events = 0;
+    CHECK_EQ(dynamic_stream(c, r), result);
+    CHECK_EQ(n_events, n_first);
+    for (i = 0; i < n_events; i++) {
+        CHECK_EQ(events[i].key, first[i].key);
+        CHECK_EQ(events[i].value, first[i].value);
+        CHECK_EQ(events[i].cause, first[i].cause);
+    }
+}
+
+#define STREAM_TEST(name, policy_)                                             \
+    STREAM_TYPE(fixed_##name, policy_);                                        \
+    static void in_the_type_or_the_config_##name(void)                         \
+    {                                                                          \
+        struct cache_config config = stream_config(policy_);                   \
+        const size_t bytes = dynamic_memory_needed(&config);                   \
+        void *memory = malloc(bytes);                                          \
+        struct dynamic d = dynamic_open(&config), dirty;                       \
+        struct fixed_##name f;                                                 \
+        uint64_t random = test_seed, r;                                        \
+        int step;                                                              \
+        CHECK(memory != NULL);                                                 \
+        memset(memory, 0xa5, bytes);                                           \
+        CHECK_EQ(dynamic_init_in(&dirty, &config, memory, bytes), 0);          \
+        config.policy = 0;                                                     \
+        CHECK_EQ(fixed_##name##_memory_needed(&config), bytes);                \
+        CHECK_EQ(fixed_##name##_init(&f, &config), 0);                         \
+        for (step = 0; step < 20000; step++) {                                 \
+            uint64_t result;                                                   \
+            r = test_random(&random);                                          \
+            now_ms += r >> 62;                                                 \
+            n_events = 0;                                                      \
+            result = fixed_##name##_stream(&f, r);                             \
+            check_stream(&d, r, result);                                       \
+            check_stream(&dirty, r, result);                                   \
+        }                                                                      \
+        CHECK(f.base.stats.evictions > 1000 && f.base.stats.hits > 1000);      \
+        CHECK(memcmp(&f.base.stats, &d.base.stats, sizeof d.base.stats) == 0); \
+        CHECK_SOUND(fixed_##name##_check(&f));                                 \
+        CHECK_SOUND(dynamic_check(&d));                                        \
+        CHECK_SOUND(dynamic_check(&dirty));                                    \
+        n_events = 0;                                                          \
+        fixed_##name##_destroy(&f);                                            \
+        n_events = 0;                                                          \
+        dynamic_destroy(&d);                                                   \
+        n_events = 0;                                                          \
+        dynamic_destroy(&dirty);                                               \
+        free(memory);                                                          \
+    }                                                                          \
+    struct cache__swallow_semicolon;
+
+/* A new policy is a line here. */
+#define EACH_POLICY(X)                                                         \
+    X(adaptive, CACHE_ADAPTIVE)                                                \
+    X(fifo, CACHE_FIFO)                                                        \
+    X(lru, CACHE_LRU)                                                          \
+    X(clock, CACHE_CLOCK)                                                      \
+    X(sieve, CACHE_SIEVE)                                                      \
+    X(random, CACHE_RANDOM)                                                    \
+    X(ttl, CACHE_TTL)                                                          \
+    X(lfu, CACHE_LFU)                                                          \
+    X(gdsf, CACHE_GDSF)                                                        \
+    X(slru, CACHE_SLRU)                                                        \
+    X(2q, CACHE_2Q)                                                            \
+    X(arc, CACHE_ARC)                                                          \
+    X(lirs, CACHE_LIRS)                                                        \
+    X(s3fifo, CACHE_S3FIFO)                                                    \
+    X(wtinylfu, CACHE_WTINYLFU)
+
+EACH_POLICY(STREAM_TEST)
+
+#define COUNT_POLICY(name, policy) +1
+#define TEST_POLICY(name, policy) TEST(in_the_type_or_the_config_##name),
+
+static void every_policy_is_in_the_list(void)
+{
+    int n = 0;
+    uint32_t code;
+
+    for (code = 1; code <= CACHE__POLICY_BITS; code++)
+        n += cache_policy_name(code) != NULL;
+    CHECK_EQ(n, EACH_POLICY(COUNT_POLICY)); /* a line is missing there */
+}
+
+/* No callback: clear does not visit the entries. */
+CACHE_DEFINE(quiet, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_POLICY_DYNAMIC);
+
+static bool quiet_has(struct quiet *c, uint64_t r)
+{
+    const uint64_t a = r >> 32 & 0xff, b = r >> 40 & 0xff;
+    bool inserted;
+
+    CHECK(quiet_get_or_insert(c, a < b ? a : b, r, &inserted) != NULL);
+    return !inserted;
+}
+
+/* A cache that was cleared decides as a fresh one does. */
+static void cleared_is_as_new(void)
+{
+    struct cache_config config = fresh_config(40);
+
+    for (config.policy = 1; config.policy <= CACHE__POLICY_BITS;
+         config.policy++) {
+        struct quiet fresh, cleared;
+        uint64_t random = test_seed, r;
+        int step;
+
+        if (cache_policy_name(config.policy) == NULL)
+            continue;
+        CHECK_EQ(quiet_init(&fresh, &config), 0);
+        CHECK_EQ(quiet_init(&cleared, &config), 0);
+        for (step = 0; step < 3000; step++)
+            (void)quiet_has(&cleared, test_random(&random));
+        CHECK_EQ(quiet_clear(&cleared), 0);
+        CHECK_SOUND(quiet_check(&cleared));
+        for (step = 0; step < 3000; step++) {
+            r = test_random(&random);
+            CHECK_EQ(quiet_has(&cleared, r), quiet_has(&fresh, r));
+        }
+        CHECK_SOUND(quiet_check(&cleared));
+        quiet_destroy(&fresh);
+        quiet_destroy(&cleared);
+    }
+}
+
+/* --- what a policy hears ------------------------------------------------- */
+
+/* LRU that listens: a letter for each verb, and what came with the last. */
+static struct {
+    char verbs[64];
+    struct cache_item item;
+    uint64_t evicted; /* a hash */
+    uint32_t full;    /* when it was asked for a victim */
+} heard;
+
+static void hear(char verb)
+{
+    size_t n = strlen(heard.verbs);
+
+    CHECK(n + 1 < sizeof heard.verbs);
+    heard.verbs[n] = verb;
+}
+
+static void spy_admit(struct cache_policy *p, const struct cache_item *item)
+{
+    (void)p;
+    hear('A');
+    heard.item = *item;
+}
+
+static void spy_add(struct cache_policy *p, uint32_t slot,
+                    const struct cache_item *item)
+{
+    hear('a');
+    if (strchr(heard.verbs, 'A'))
+        CHECK(memcmp(&heard.item, item, sizeof *item) == 0);
+    heard.item = *item;
+    cache_lru.add(p, slot, item);
+}
+
+static void spy_hit(struct cache_policy *p, uint32_t slot, uint64_t hash)
+{
+    hear('h');
+    cache_lru.hit(p, slot, hash);
+}
+
+static void spy_change(struct cache_policy *p, uint32_t slot,
+                       const struct cache_item *item)
+{
+    (void)p, (void)slot;
+    hear('c');
+    heard.item = *item;
+}
+
+static void spy_remove(struct cache_policy *p, uint32_t slot)
+{
+    hear('r');
+    cache_lru.remove(p, slot);
+}
+
+static uint32_t spy_victim(struct cache_policy *p)
+{
+    hear('v');
+    heard.full = p->full;
+    return cache_lru.victim(p);
+}
+
+static void spy_evict(struct cache_policy *p, uint32_t slot, uint64_t hash)
+{
+    hear('e');
+    heard.evicted = hash;
+    cache_lru.evict(p, slot, hash);
+}
+
+static void check_heard(const char *verbs)
+{
+    CHECK_STR(heard.verbs, verbs);
+    memset(heard.verbs, 0, sizeof heard.verbs);
+}
+
+/* The item of key 1 with this value, its own bytes, and this deadline. */
+static void check_item(const struct dynamic *c, uint64_t value,
+                       uint32_t deadline)
+{
+    const uint64_t key = 1;
+
+    CHECK(heard.item.hash == dynamic__hash(&c->base, &key));
+    CHECK_EQ(heard.item.weight, c->base.entry_bytes + value);
+    CHECK_EQ(heard.item.cost, key + value);
+    CHECK_EQ(heard.item.deadline, deadline);
+}
+
+/* `whole`: it says that it needs the whole hash of what it evicts. */
+static void what_a_policy_hears(bool whole)
+{
+    struct cache_config config = fresh_config(4);
+    struct cache_policy_verbs spy = cache_lru;
+    struct dynamic c;
+    uint64_t key;
+
+    spy.admit = spy_admit;
+    spy.add = spy_add;
+    spy.hit = spy_hit;
+    spy.change = spy_change;
+    spy.remove = spy_remove;
+    spy.victim = spy_victim;
+    spy.evict = spy_evict;
+    spy.needs_whole_hash = whole;
+    config.policy = CACHE_LRU;
+    config.max_bytes = UINT64_MAX;
+    config.max_bytes = (dynamic_memory_needed(&config) + 3) / 4 * 4 + 400;
+    c = dynamic_open(&config);
+    c.base.verbs = &spy;
+    memset(&heard, 0, sizeof heard);
+
+    CHECK_EQ(dynamic_put_ttl(&c, 1, 100, 1000), 0);
+    check_heard("Aa");
+    check_item(&c, 100, 1 + 1000 / CACHE_DEFAULT_TICK_MS);
+    for (key = 2; key <= 4; key++)
+        CHECK_EQ(dynamic_put(&c, key, 100), 0);
+    check_heard("AaAaAa");
+    CHECK(dynamic_get(&c, 1) && !dynamic_get(&c, 9) && dynamic_peek(&c, 1));
+    check_heard("h");
+    CHECK_EQ(dynamic_put(&c, 1, 50), 0);
+    check_heard("ch");
+    check_item(&c, 50, 0);
+    CHECK_EQ(dynamic_touch_ttl(&c, 1, 500), 0);
+    check_heard("c");
+    check_item(&c, 50, 1 + 500 / CACHE_DEFAULT_TICK_MS);
+
+    CHECK_EQ(dynamic_pin(&c, 1), 0);
+    check_heard("r");
+    CHECK_EQ(dynamic_pin(&c, 1), 0);
+    CHECK(dynamic_get(&c, 1) != NULL);
+    CHECK_EQ(dynamic_put(&c, 1, 40), 0);
+    CHECK_EQ(dynamic_touch_ttl(&c, 1, 1000), 0);
+    CHECK_EQ(dynamic_unpin(&c, 1), 0);
+    check_heard("");
+    CHECK_EQ(dynamic_unpin(&c, 1), 0);
+    check_heard("a");
+    check_item(&c, 40, 1 + 1000 / CACHE_DEFAULT_TICK_MS);
+
+    CHECK_EQ(dynamic_put(&c, 5, 100), 0); /* full: 2 leaves */
+    check_heard("Avea");
+    CHECK_EQ(heard.full, 4);
+    key = 2;
+    CHECK((heard.evicted ^ dynamic__hash(&c.base, &key)) >> 32 == 0);
+    CHECK(!whole || heard.evicted == dynamic__hash(&c.base, &key));
+    CHECK_EQ(dynamic_pin(&c, 3), 0);
+    check_heard("r");
+    CHECK_EQ(dynamic_put(&c, 6, 100), 0); /* 4 leaves, 3 does not */
+    check_heard("Avea");
+    CHECK_EQ(heard.full, 3);
+    CHECK_EQ(dynamic_put(&c, 1, 150), 0); /* grows: 5 leaves */
+    check_heard("rveach");
+    CHECK_EQ(heard.full, 2);
+    check_item(&c, 150, 0);
+    CHECK_EQ(dynamic_put(&c, 7, config.max_bytes), CACHE_EFULL);
+    check_heard("");
+    CHECK_EQ(dynamic_remove(&c, 3), 0); /* it is not the policy's */
+    check_heard("");
+    CHECK_EQ(dynamic_remove(&c, 6), 0);
+    check_heard("r");
+    CHECK_EQ(dynamic_put_ttl(&c, 1, 100, 100), 0);
+    check_heard("ch");
+    now_ms += 100;
+    CHECK_EQ(dynamic_put(&c, 1, 100), 0); /* it left, and comes anew */
+    check_heard("rAa");
+    CHECK_SOUND(dynamic_check(&c));
+    n_events = 0;
+    dynamic_destroy(&c);
+}
+
+static void a_policy_hears(void)
+{
+    what_a_policy_hears(false);
+}
+
+static void a_policy_hears_whole_hashes(void)
+{
+    what_a_policy_hears(true);
+}
+
 /* --- errors and hints ---------------------------------------------------- */
 
 static void every_error_has_its_sentence(void)
 {
     static const int codes[] = {
         0,
-        CACHE_EINVAL, CACHE_ENOMEM, CACHE_EFULL, CACHE_EKEY, CACHE_EBUSY,
-        CACHE_ETTL, CACHE_ECAPACITY, CACHE_ETICK, CACHE_ENOEXPIRY,
-        CACHE_ECLOCK, CACHE_EALLOCATOR, CACHE_ESIZE, CACHE_EBUFFER,
-        CACHE_ELIMIT, CACHE_ERETRY, CACHE_ENOSTORE, CACHE_ENOCODEC,
-        CACHE_EPATH, CACHE_EOWNER, CACHE_ECODEC, CACHE_ETOOBIG, CACHE_EACCESS,
-        CACHE_ECORRUPT, CACHE_EIO, CACHE_ELOCKED, CACHE_ESCHEMA,
-        CACHE_ECONFLICT, CACHE_ECLOSED, CACHE_EDEADLETTER, CACHE_ESTORE,
+        CACHE_EINVAL,
+        CACHE_ENOMEM,
+        CACHE_EFULL,
+        CACHE_EKEY,
+        CACHE_EBUSY,
+        CACHE_ETTL,
+        CACHE_ECAPACITY,
+        CACHE_ETICK,
+        CACHE_ENOEXPIRY,
+        CACHE_ECLOCK,
+        CACHE_EALLOCATOR,
+        CACHE_ESIZE,
+        CACHE_EBUFFER,
+        CACHE_ELIMIT,
+        CACHE_ERETRY,
+        CACHE_ENOSTORE,
+        CACHE_ENOCODEC,
+        CACHE_EPATH,
+        CACHE_EOWNER,
+        CACHE_EWEIGHT,
+        CACHE_EPOLICY,
+        CACHE_ECODEC,
+        CACHE_ETOOBIG,
+        CACHE_EACCESS,
+        CACHE_ECORRUPT,
+        CACHE_EIO,
+        CACHE_ELOCKED,
+        CACHE_ESCHEMA,
+        CACHE_ECONFLICT,
+        CACHE_ECLOSED,
+        CACHE_EDEADLETTER,
+        CACHE_ESTORE,
     };
     size_t i, k;
 
@@ -1635,16 +3209,11 @@ static void hints(void)
         uint32_t tick_ms;
         const char *word; /* of the hint; NULL = no hint */
     } cases[] = {
-        { 1000, 0, 0, 0, NULL },
-        { 1000, CACHE_NEVER, 0, 0, NULL },
-        { 1000, 0, 1, 0, "seed" },
-        { 1000, 499, 0, 0, "ttl_ms" },
-        { 1000, 500, 0, 0, NULL },
-        { 1000, 99, 0, 10, "ttl_ms" },
-        { 1000, 100, 0, 10, NULL },
-        { 1000, 100, 0, 9, "tick_ms" },
-        { 15, 0, 0, 0, "capacity" },
-        { 16, 0, 0, 0, NULL },
+        { 1000, 0, 0, 0, NULL },     { 1000, CACHE_NEVER, 0, 0, NULL },
+        { 1000, 0, 1, 0, "seed" },   { 1000, 499, 0, 0, "ttl_ms" },
+        { 1000, 500, 0, 0, NULL },   { 1000, 99, 0, 10, "ttl_ms" },
+        { 1000, 100, 0, 10, NULL },  { 1000, 100, 0, 9, "tick_ms" },
+        { 15, 0, 0, 0, "capacity" }, { 16, 0, 0, 0, NULL },
     };
     size_t i;
 
@@ -1832,16 +3401,31 @@ static void siphash_2_4_vectors(void)
     for (i = 0; i < COUNT_OF(expected); i++) {
         input[i] = (unsigned char)i;
         CHECK(cache__siphash(input, i, UINT64_C(0x0706050403020100),
-                             UINT64_C(0x0f0e0d0c0b0a0908), 2, 4) ==
-              expected[i]);
+                             UINT64_C(0x0f0e0d0c0b0a0908), 2,
+                             4) == expected[i]);
     }
 }
 
-static uint64_t keys_sequential(uint64_t i) { return i; }
-static uint64_t keys_by_16(uint64_t i) { return i * 16; }
-static uint64_t keys_by_65536(uint64_t i) { return i << 16; }
-static uint64_t keys_high_bits(uint64_t i) { return i << 47; }
-static uint64_t keys_down(uint64_t i) { return UINT64_MAX - i; }
+static uint64_t keys_sequential(uint64_t i)
+{
+    return i;
+}
+static uint64_t keys_by_16(uint64_t i)
+{
+    return i * 16;
+}
+static uint64_t keys_by_65536(uint64_t i)
+{
+    return i << 16;
+}
+static uint64_t keys_high_bits(uint64_t i)
+{
+    return i << 47;
+}
+static uint64_t keys_down(uint64_t i)
+{
+    return UINT64_MAX - i;
+}
 
 static int longest_chain(const struct plain *c)
 {
@@ -1990,6 +3574,50 @@ static void check_finds_what_is_broken(void)
     nums_destroy(&c);
 }
 
+static void check_finds_what_limits_lose(void)
+{
+    struct cache_config config = fresh_config(4);
+    struct heavy c;
+    struct cache before;
+
+    heavy_config(&config, 4, 400);
+    c = heavy_open(&config);
+    CHECK_EQ(heavy_put(&c, 1, 10), 0);
+    CHECK_EQ(heavy_put(&c, 2, 20), 0);
+    CHECK_EQ(heavy_put(&c, 3, 30), 0);
+    CHECK_EQ(heavy_remove(&c, 3), 0);
+    CHECK_EQ(heavy_pin(&c, 1), 0);
+    before = c.base;
+
+#define CHECK_LOST(change)                                                     \
+    do {                                                                       \
+        CHECK_SOUND(heavy_check(&c));                                          \
+        change;                                                                \
+        CHECK(heavy_check(&c) != NULL);                                        \
+        c.base = before;                                                       \
+    } while (0)
+
+    CHECK_LOST(c.base.used_bytes++);
+    CHECK_LOST(c.base.used_bytes--);
+    CHECK_LOST(c.base.pinned_bytes++);
+    CHECK_LOST(c.base.n_pinned = 0);
+    CHECK_LOST(c.base.n_pinned = 2);
+    CHECK_LOST(c.base.max_bytes = c.base.used_bytes - 1);
+    CHECK_LOST(c.base.held = 2);
+    c.base.pins[3] = 1; /* a free slot */
+    CHECK(heavy_check(&c) != NULL);
+    c.base.pins[3] = 0;
+    c.base.pins[2] = 1; /* the policy has it as well */
+    CHECK(heavy_check(&c) != NULL);
+    c.base.pins[2] = 0;
+    c.base.weights[2]++;
+    CHECK(heavy_check(&c) != NULL);
+    c.base.weights[2]--;
+    CHECK_SOUND(heavy_check(&c));
+    n_events = 0;
+    heavy_destroy(&c);
+}
+
 static const struct test tests[] = {
     TEST(put_then_get_peek_contains),
     TEST(put_of_what_get_returned),
@@ -2021,6 +3649,7 @@ static const struct test tests[] = {
     TEST(fifo_reclaims_before_it_evicts),
     TEST(lru_reclaims_before_it_evicts),
     TEST(sieve_reclaims_before_it_evicts),
+    TEST(clock_reclaims_before_it_evicts),
     TEST(tick_is_bounded_and_gets_to_the_end),
     TEST(tick_while_entries_come),
     TEST(init_validates_the_config),
@@ -2040,6 +3669,42 @@ static const struct test tests[] = {
     TEST(stats),
     TEST(memory_per_entry),
     TEST(memory_of_features),
+    TEST(a_put_evicts_several),
+    TEST(weighed_and_full),
+    TEST(weighed_and_expired),
+    TEST(a_replace_of_another_weight),
+    TEST(compute_of_another_weight),
+    TEST(weights_near_the_largest),
+    TEST(entry_bytes_is_the_share_of_the_block),
+    TEST(weigh_is_called_when_a_value_comes),
+    TEST(weights_come_together),
+    TEST(too_heavy_changes_nothing),
+    TEST(memory_of_limits),
+    TEST(weights_and_clear_without_callbacks),
+    TEST(all_pinned_is_full),
+    TEST(refused_with_keys_of_its_own),
+    TEST(weigh_and_cost_may_not_change),
+    TEST(callbacks_look_while_an_entry_grows),
+    TEST(an_entry_expires_while_it_grows),
+    TEST(callbacks_look_while_others_leave),
+    TEST(pins_nest),
+    TEST(pins_have_a_largest_number),
+    TEST(pins_of_what_is_not_there),
+    TEST(what_is_pinned_stays_where_it_is),
+    TEST(pinned_and_expired),
+    TEST(unpinned_behind_the_sweep),
+    TEST(pins_do_not_prevent_changes_of_the_key),
+    TEST(pins_and_clear_without_callbacks),
+    TEST(policies_have_names),
+    TEST(the_default_policy),
+    TEST(policies_that_are_not_one),
+    TEST(each_policy_without_memory),
+    TEST(a_type_with_a_policy_of_its_own),
+    TEST(the_policy_that_was_named),
+    TEST(every_policy_is_in_the_list),
+    TEST(cleared_is_as_new),
+    TEST(a_policy_hears),
+    TEST(a_policy_hears_whole_hashes),
     TEST(every_error_has_its_sentence),
     TEST(hints),
     TEST(u8_keys),
@@ -2060,6 +3725,8 @@ static const struct test tests[] = {
     TEST(seeds_are_random),
     TEST(hash_is_kept_where_equality_is_dear),
     TEST(check_finds_what_is_broken),
+    TEST(check_finds_what_limits_lose),
+    EACH_POLICY(TEST_POLICY)
 };
 
 int main(int argc, char **argv)

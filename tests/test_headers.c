@@ -11,7 +11,9 @@
 
 /* --- many types in one translation unit ---------------------------------- */
 
-typedef struct { int32_t x, y; } cell;
+typedef struct {
+    int32_t x, y;
+} cell;
 
 CACHE_STRUCT_KEY(cell, cell, 2 * sizeof(int32_t));
 
@@ -21,8 +23,8 @@ CACHE_DEFINE(by_byte, int8_t, double, cache_hash_i8, cache_equal_i8,
              CACHE_FIFO | CACHE_STATS);
 CACHE_DEFINE(by_text, const char *, const char *, cache_sip_str,
              cache_equal_str, CACHE_LRU | CACHE_EXPIRY | CACHE_KEEP_HASH);
-CACHE_DEFINE(by_data, struct cache_bytes, struct cache_bytes,
-             cache_hash_bytes, cache_equal_bytes, CACHE_LRU);
+CACHE_DEFINE(by_data, struct cache_bytes, struct cache_bytes, cache_hash_bytes,
+             cache_equal_bytes, CACHE_LRU);
 CACHE_DEFINE(by_cell, cell, cell, cell_hash, cell_equal,
              CACHE_SIEVE | CACHE_EXPIRY | CACHE_STATS);
 
@@ -55,6 +57,31 @@ CACHE_DEFINE_WITH(told, int, float, cache_hash_i32, cache_equal_i32,
 CACHE_DEFINE_WITH(told_less, int, float, cache_hash_i32, cache_equal_i32,
                   CACHE_FIFO, .on_remove = left);
 
+/* Every feature and callback. */
+static int n_weighed, n_priced;
+
+static uint64_t weigh(const int *key, const float *value, void *user)
+{
+    (void)key, (void)value, (void)user;
+    n_weighed++;
+    return 10;
+}
+
+static uint32_t price(const int *key, const float *value, void *user)
+{
+    (void)key, (void)value, (void)user;
+    n_priced++;
+    return 1;
+}
+
+CACHE_DEFINE_WITH(limited, int, float, cache_hash_i32, cache_equal_i32,
+                  CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS |
+                      CACHE_KEEP_HASH | CACHE_WEIGHED | CACHE_PINS,
+                  .key_copy = copied, .key_free = freed, .on_remove = left,
+                  .weigh = weigh, .cost = price);
+CACHE_DEFINE_WITH(pinned, int, float, cache_hash_i32, cache_equal_i32,
+                  CACHE_CLOCK | CACHE_PINS, .cost = price);
+
 /* --- the tests ----------------------------------------------------------- */
 
 static uint64_t clock_stands(void *user)
@@ -63,13 +90,17 @@ static uint64_t clock_stands(void *user)
     return 0;
 }
 
-static struct cache_config config_of(size_t capacity)
+static struct cache_config config_of(size_t capacity, uint32_t options)
 {
     struct cache_config config;
 
     memset(&config, 0, sizeof config);
     config.capacity = capacity;
     config.now = clock_stands;
+    if (options & CACHE_WEIGHED)
+        config.max_bytes = 10000;
+    if ((options & CACHE__POLICY_BITS) == CACHE_POLICY_DYNAMIC)
+        config.policy = CACHE_LRU;
     return config;
 }
 
@@ -85,8 +116,9 @@ static struct cache_config config_of(size_t capacity)
     {                                                                          \
         const uint32_t options = name##__options;                              \
         const bool expires = (options & CACHE_EXPIRY) != 0;                    \
+        const bool pins = (options & CACHE_PINS) != 0;                         \
         const bool counts = (options & CACHE_STATS) != 0;                      \
-        struct cache_config config = config_of(3);                             \
+        struct cache_config config = config_of(3, options);                    \
         struct cache_stats stats;                                              \
         struct name##_cursor at;                                               \
         struct name c;                                                         \
@@ -97,7 +129,8 @@ static struct cache_config config_of(size_t capacity)
         CHECK(memory != NULL);                                                 \
         memset(&at, 0, sizeof at);                                             \
         CHECK_EQ(name##_init_in(&c, &config, memory,                           \
-                                name##_memory_needed(&config)), 0);            \
+                                name##_memory_needed(&config)),                \
+                 0);                                                           \
         name##_destroy(&c);                                                    \
         free(memory);                                                          \
         CHECK_EQ(name##_init(&c, &config), 0);                                 \
@@ -111,6 +144,8 @@ static struct cache_config config_of(size_t capacity)
         CHECK_EQ(name##_put_ttl(&c, key, value, 1000),                         \
                  expires ? 0 : CACHE_EINVAL);                                  \
         CHECK_EQ(name##_touch_ttl(&c, key, 1000), expires ? 0 : CACHE_EINVAL); \
+        CHECK_EQ(name##_pin(&c, key), pins ? 0 : CACHE_EINVAL);                \
+        CHECK_EQ(name##_unpin(&c, key), pins ? 0 : CACHE_EINVAL);              \
         CHECK_EQ(name##_tick(&c, 10), 0);                                      \
         CHECK_EQ(name##_stats(&c, &stats), counts ? 0 : CACHE_EINVAL);         \
         CHECK(name##_memory(&c).total_bytes == name##_memory_needed(&config)); \
@@ -133,6 +168,8 @@ USE_TYPE(by_data, some_bytes, some_bytes);
 USE_TYPE(by_cell, a_cell, a_cell);
 USE_TYPE(told, -1, 0.5f);
 USE_TYPE(told_less, 1, 0.5f);
+USE_TYPE(limited, -1, 0.5f);
+USE_TYPE(pinned, -1, 0.5f);
 
 static void callbacks_are_called(void)
 {
@@ -141,6 +178,11 @@ static void callbacks_are_called(void)
     CHECK_EQ(n_copied, 1);
     CHECK_EQ(n_freed, 1);
     CHECK_EQ(n_left, 2); /* put_ttl replaced one, remove took the other */
+
+    n_weighed = n_priced = 0;
+    limited_works();
+    CHECK_EQ(n_weighed, 2); /* put, put_ttl */
+    CHECK_EQ(n_priced, 4);  /* and touch_ttl, unpin */
 }
 
 static void options_come_out_as_given(void)
@@ -150,6 +192,7 @@ static void options_come_out_as_given(void)
     CHECK_EQ(by_text__options, CACHE_LRU | CACHE_EXPIRY | CACHE_KEEP_HASH);
     CHECK_EQ(by_data__options, CACHE_LRU | CACHE_KEEP_HASH);
     CHECK_EQ(by_cell__options, CACHE_SIEVE | CACHE_EXPIRY | CACHE_STATS);
+    CHECK_EQ(limited__options, CACHE_POLICY_DYNAMIC | CACHE__FEATURE_BITS);
     CHECK(CACHE_VERSION > 0);
 }
 
@@ -157,7 +200,7 @@ static void options_come_out_as_given(void)
  * one, and is told so. */
 static void clock_of_the_system(void)
 {
-    struct cache_config config = config_of(3);
+    struct cache_config config = config_of(3, by_cell__options);
     struct by_cell c;
     struct by_number timeless;
 
@@ -176,11 +219,12 @@ static void clock_of_the_system(void)
 }
 
 static const struct test tests[] = {
-    TEST(by_number_works),      TEST(by_byte_works),
-    TEST(by_text_works),        TEST(by_data_works),
-    TEST(by_cell_works),        TEST(told_works),
-    TEST(told_less_works),      TEST(callbacks_are_called),
-    TEST(clock_of_the_system),  TEST(options_come_out_as_given),
+    TEST(by_number_works),     TEST(by_byte_works),
+    TEST(by_text_works),       TEST(by_data_works),
+    TEST(by_cell_works),       TEST(told_works),
+    TEST(limited_works),       TEST(pinned_works),
+    TEST(told_less_works),     TEST(callbacks_are_called),
+    TEST(clock_of_the_system), TEST(options_come_out_as_given),
 };
 
 int main(int argc, char **argv)

@@ -41,7 +41,9 @@ static uint64_t clash_hash(const clash_key *key, uint64_t seed)
 }
 
 /* Twelve bytes, so that nodes have padding. */
-typedef struct { uint32_t a, b, c; } triple_key;
+typedef struct {
+    uint32_t a, b, c;
+} triple_key;
 
 CACHE_STRUCT_KEY(triple, triple_key, 3 * sizeof(uint32_t));
 
@@ -133,6 +135,16 @@ static void text_free(text_key *key, void *user)
         return model_computes((struct model *)user, kind##_number(key), value, \
                               present);                                        \
     }                                                                          \
+    CACHE_UNUSED static uint64_t kind##_weigh(                                 \
+        const kind##_key *key, const uint64_t *value, void *user)              \
+    {                                                                          \
+        return model_weigh((struct model *)user, kind##_number(key), *value);  \
+    }                                                                          \
+    CACHE_UNUSED static uint32_t kind##_cost(                                  \
+        const kind##_key *key, const uint64_t *value, void *user)              \
+    {                                                                          \
+        return model_cost((struct model *)user, kind##_number(key), *value);   \
+    }                                                                          \
     struct cache__swallow_semicolon
 
 KIND_CALLBACKS(word);
@@ -147,11 +159,18 @@ KIND_CALLBACKS(text);
     CACHE_DEFINE_WITH(name, kind##_key, uint64_t, hash, equal, options_,       \
                       __VA_ARGS__);                                            \
     static struct name name##_cache;                                           \
+    static size_t name##_do_memory_needed(const struct cache_config *config)   \
+    {                                                                          \
+        return name##_memory_needed(config);                                   \
+    }                                                                          \
     static int name##_do_init(const struct cache_config *config)               \
     {                                                                          \
         return name##_init(&name##_cache, config);                             \
     }                                                                          \
-    static void name##_do_destroy(void) { name##_destroy(&name##_cache); }     \
+    static void name##_do_destroy(void)                                        \
+    {                                                                          \
+        name##_destroy(&name##_cache);                                         \
+    }                                                                          \
     static const uint64_t *name##_do_get(unsigned n)                           \
     {                                                                          \
         return name##_get(&name##_cache, kind##_make(n));                      \
@@ -199,7 +218,18 @@ KIND_CALLBACKS(text);
     {                                                                          \
         return name##_remove(&name##_cache, kind##_make(n));                   \
     }                                                                          \
-    static int name##_do_clear(void) { return name##_clear(&name##_cache); }   \
+    static int name##_do_pin(unsigned n)                                       \
+    {                                                                          \
+        return name##_pin(&name##_cache, kind##_make(n));                      \
+    }                                                                          \
+    static int name##_do_unpin(unsigned n)                                     \
+    {                                                                          \
+        return name##_unpin(&name##_cache, kind##_make(n));                    \
+    }                                                                          \
+    static int name##_do_clear(void)                                           \
+    {                                                                          \
+        return name##_clear(&name##_cache);                                    \
+    }                                                                          \
     static uint32_t name##_do_tick(uint32_t max_items)                         \
     {                                                                          \
         return name##_tick(&name##_cache, max_items);                          \
@@ -215,23 +245,48 @@ KIND_CALLBACKS(text);
         }                                                                      \
         return more;                                                           \
     }                                                                          \
-    static uint32_t name##_do_len(void) { return name##_len(&name##_cache); }  \
+    static uint32_t name##_do_len(void)                                        \
+    {                                                                          \
+        return name##_len(&name##_cache);                                      \
+    }                                                                          \
     static int name##_do_stats(struct cache_stats *out)                        \
     {                                                                          \
         return name##_stats(&name##_cache, out);                               \
+    }                                                                          \
+    static struct cache_memory name##_do_memory(void)                          \
+    {                                                                          \
+        return name##_memory(&name##_cache);                                   \
     }                                                                          \
     static const char *name##_do_check(void)                                   \
     {                                                                          \
         return name##_check(&name##_cache);                                    \
     }                                                                          \
     static const struct model_subject name##_subject = {                       \
-        #name,              name##__options,        copies,                    \
-        name##_do_init,     name##_do_destroy,      name##_do_get,             \
-        name##_do_peek,     name##_do_contains,     name##_do_put,             \
-        name##_do_put_ttl,  name##_do_put_if_absent, name##_do_replace,        \
-        name##_do_get_or_insert, name##_do_compute, name##_do_touch_ttl,       \
-        name##_do_remove,   name##_do_clear,        name##_do_tick,            \
-        name##_do_next,     name##_do_len,          name##_do_stats,           \
+        #name,                                                                 \
+        name##__options,                                                       \
+        copies,                                                                \
+        name##_do_memory_needed,                                               \
+        name##_do_init,                                                        \
+        name##_do_destroy,                                                     \
+        name##_do_get,                                                         \
+        name##_do_peek,                                                        \
+        name##_do_contains,                                                    \
+        name##_do_put,                                                         \
+        name##_do_put_ttl,                                                     \
+        name##_do_put_if_absent,                                               \
+        name##_do_replace,                                                     \
+        name##_do_get_or_insert,                                               \
+        name##_do_compute,                                                     \
+        name##_do_touch_ttl,                                                   \
+        name##_do_remove,                                                      \
+        name##_do_pin,                                                         \
+        name##_do_unpin,                                                       \
+        name##_do_clear,                                                       \
+        name##_do_tick,                                                        \
+        name##_do_next,                                                        \
+        name##_do_len,                                                         \
+        name##_do_stats,                                                       \
+        name##_do_memory,                                                      \
         name##_do_check,                                                       \
     }
 
@@ -252,6 +307,14 @@ KIND_CALLBACKS(text);
             .key_copy = text_copy, .key_free = text_free,                      \
             .on_remove = text_left)
 
+#define HEAVY_WORD_SUBJECT(name, opts)                                         \
+    SUBJECT(name##_word, word, opts, cache_hash_u64, cache_equal_u64, false,   \
+            .on_remove = word_left, .weigh = word_weigh, .cost = word_cost)
+#define HEAVY_TEXT_SUBJECT(name, opts)                                         \
+    SUBJECT(name##_text, text, opts, cache_hash_str, cache_equal_str, true,    \
+            .key_copy = text_copy, .key_free = text_free,                      \
+            .on_remove = text_left, .weigh = text_weigh, .cost = text_cost)
+
 #define EACH_KIND(name, opts)                                                  \
     WORD_SUBJECT(name, opts);                                                  \
     CLASH_SUBJECT(name, opts);                                                 \
@@ -259,15 +322,39 @@ KIND_CALLBACKS(text);
     BYTES_SUBJECT(name, opts);                                                 \
     TEXT_SUBJECT(name, opts)
 
+/* Every kind of key with every feature of one policy; with the others, which
+ * know nothing of keys, a few. */
 #define EACH_FEATURE(name, policy)                                             \
     EACH_KIND(name, policy);                                                   \
     EACH_KIND(name##_expiry, policy | CACHE_EXPIRY);                           \
     EACH_KIND(name##_stats, policy | CACHE_EXPIRY | CACHE_STATS);              \
     EACH_KIND(name##_hashes, policy | CACHE_KEEP_HASH)
 
-EACH_FEATURE(fifo, CACHE_FIFO);
+#define SOME_FEATURES(name, policy)                                            \
+    WORD_SUBJECT(name, policy);                                                \
+    TEXT_SUBJECT(name, policy);                                                \
+    WORD_SUBJECT(name##_expiry, policy | CACHE_EXPIRY);                        \
+    WORD_SUBJECT(name##_stats, policy | CACHE_EXPIRY | CACHE_STATS)
+
+#define EACH_LIMIT(name, policy)                                               \
+    WORD_SUBJECT(name##_pins, policy | CACHE_PINS);                            \
+    HEAVY_WORD_SUBJECT(name##_weighed, policy | CACHE_WEIGHED | CACHE_STATS);  \
+    HEAVY_WORD_SUBJECT(name##_both, policy | CACHE_WEIGHED | CACHE_PINS);      \
+    HEAVY_WORD_SUBJECT(name##_all, policy | CACHE__FEATURE_BITS);              \
+    HEAVY_TEXT_SUBJECT(name##_all, policy | CACHE__FEATURE_BITS)
+
 EACH_FEATURE(lru, CACHE_LRU);
-EACH_FEATURE(sieve, CACHE_SIEVE);
+SOME_FEATURES(fifo, CACHE_FIFO);
+SOME_FEATURES(sieve, CACHE_SIEVE);
+SOME_FEATURES(clock, CACHE_CLOCK);
+EACH_LIMIT(fifo, CACHE_FIFO);
+EACH_LIMIT(lru, CACHE_LRU);
+EACH_LIMIT(sieve, CACHE_SIEVE);
+EACH_LIMIT(clock, CACHE_CLOCK);
+EACH_LIMIT(dynamic, CACHE_POLICY_DYNAMIC);
+
+WORD_SUBJECT(dynamic, CACHE_POLICY_DYNAMIC);
+WORD_SUBJECT(dynamic_stats, CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS);
 
 #define LIST_KINDS(name)                                                       \
     &name##_word_subject, &name##_clash_subject, &name##_triple_subject,       \
@@ -275,12 +362,29 @@ EACH_FEATURE(sieve, CACHE_SIEVE);
 #define LIST_FEATURES(name)                                                    \
     LIST_KINDS(name), LIST_KINDS(name##_expiry), LIST_KINDS(name##_stats),     \
         LIST_KINDS(name##_hashes)
+#define LIST_SOME(name)                                                        \
+    &name##_word_subject, &name##_text_subject, &name##_expiry_word_subject,   \
+        &name##_stats_word_subject
+#define LIST_LIMITS(name)                                                      \
+    &name##_pins_word_subject, &name##_weighed_word_subject,                   \
+        &name##_both_word_subject, &name##_all_word_subject,                   \
+        &name##_all_text_subject
 
+/* Of types that name their policy. */
 static const struct model_subject *const subjects[] = {
-    LIST_FEATURES(fifo), LIST_FEATURES(lru), LIST_FEATURES(sieve),
+    LIST_FEATURES(lru), LIST_SOME(fifo),    LIST_SOME(sieve),
+    LIST_SOME(clock),   LIST_LIMITS(fifo),  LIST_LIMITS(lru),
+    LIST_LIMITS(sieve), LIST_LIMITS(clock),
 };
 
-enum { N_SUBJECTS = sizeof subjects / sizeof *subjects };
+/* Of types whose policy a config names. */
+static const struct model_subject *const dynamic_subjects[] = {
+    LIST_LIMITS(dynamic),
+    &dynamic_word_subject,
+    &dynamic_stats_word_subject,
+};
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* --- tests --------------------------------------------------------------- */
 
@@ -300,18 +404,20 @@ static bool running;
 static void tell_where_it_failed(void)
 {
     if (running)
-        printf("failed in %s, capacity %u, step %ld\n", model.subject->name,
-               (unsigned)model.config.capacity, step);
+        printf("failed in %s, %s, capacity %u, step %ld\n", model.subject->name,
+               cache_policy_name(model.policy), (unsigned)model.config.capacity,
+               step);
 }
 
-static void run(const struct model_subject *subject, uint32_t capacity,
-                uint64_t seed, long steps, long fail_copy, bool fail_later)
+static void run(const struct model_subject *subject, uint32_t policy,
+                uint32_t capacity, uint64_t seed, long steps, long fail_copy,
+                bool fail_later)
 {
     uint64_t random = seed | 1;
 
     tell_where_it_failed();
     running = true;
-    model_init(&model, subject, capacity, test_random(&random));
+    model_init(&model, subject, policy, capacity, test_random(&random));
     model.fail_copy = fail_copy;
     model.fail_later_copies = fail_later;
     for (step = 0; step < steps; step++)
@@ -320,23 +426,36 @@ static void run(const struct model_subject *subject, uint32_t capacity,
     running = false;
 }
 
+static const uint32_t capacities[] = { 1, 2, 3, 5, 8, 20, 40 };
+
 static void random_operations(void)
 {
-    static const uint32_t capacities[] = { 1, 2, 3, 5, 8, 20, 40 };
     uint64_t random = test_seed;
     long round;
     size_t i, s;
 
     for (round = 0; round < scale(); round++)
-        for (s = 0; s < N_SUBJECTS; s++)
-            for (i = 0; i < sizeof capacities / sizeof *capacities; i++) {
-                const uint32_t hard = CACHE_SIEVE | CACHE_EXPIRY;
-                if (capacities[i] > MODEL_SWEPT &&
-                    (subjects[s]->options & hard) == hard)
-                    continue;
-                run(subjects[s], capacities[i], test_random(&random), 30000, 0,
-                    false);
-            }
+        for (s = 0; s < COUNT_OF(subjects); s++)
+            for (i = 0; i < COUNT_OF(capacities); i++)
+                run(subjects[s], 0, capacities[i], test_random(&random), 15000,
+                    0, false);
+}
+
+/* All policies there are, through a type that has none of its own. */
+static void random_operations_with_each_policy(void)
+{
+    uint64_t random = test_seed;
+    uint32_t policy;
+    long round;
+    size_t i, s;
+
+    for (round = 0; round < scale(); round++)
+        for (policy = 1; policy <= CACHE__POLICY_BITS; policy++)
+            for (s = 0; s < COUNT_OF(dynamic_subjects); s++)
+                for (i = 0; i < COUNT_OF(capacities); i++)
+                    if (cache_policy_name(policy) != NULL)
+                        run(dynamic_subjects[s], policy, capacities[i],
+                            test_random(&random), 5000, 0, false);
 }
 
 /* For every k, the k-th copy of a key fails; then all from the k-th on. */
@@ -346,15 +465,17 @@ static void each_copy_of_a_key_fails(void)
     size_t s;
 
     for (round = 0; round < scale(); round++)
-        for (s = 0; s < N_SUBJECTS; s++)
+        for (s = 0; s < COUNT_OF(subjects); s++)
             for (k = 1; subjects[s]->copies_keys && k <= 60; k++) {
-                run(subjects[s], 3, test_seed + (uint64_t)round, 120, k, false);
-                run(subjects[s], 3, test_seed + (uint64_t)round, 120, k, true);
+                const uint64_t seed = test_seed + (uint64_t)round;
+                run(subjects[s], 0, 3, seed, 120, k, false);
+                run(subjects[s], 0, 3, seed, 120, k, true);
             }
 }
 
 static const struct test tests[] = {
     TEST(random_operations),
+    TEST(random_operations_with_each_policy),
     TEST(each_copy_of_a_key_fails),
 };
 
