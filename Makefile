@@ -2,12 +2,22 @@
 # make test       every test, under two minutes on two cores
 # make check-all  the same with more seeds, ThreadSanitizer and clang
 # make micro      speed beside uthash; TSV in build/micro.tsv
+# make hitratio   TRACE=file SIZES=100,1000,10% POLICIES=lru,arc SEED=1: which
+#                 policy and size serve a trace; TSV and curves in build
+# make hitratio-table  TRACES=dir CELLS=cells.tsv POLICIES=all OUT=out.tsv
 # make codegen    what the compiler makes of a get
 # make install    headers and cache.pc, to PREFIX=/usr/local
 # make format     clang-format over all sources
 
 CC = cc
 PREFIX = /usr/local
+TRACE =
+SIZES =
+POLICIES = all
+SEED = 1
+TRACES = ../shared/traces
+CELLS = $(TRACES)/../reference/hitratio.tsv
+OUT = build/hitratio-table.tsv
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 CFLAGS = -std=gnu11 -g $(WARN) -I.
 LIBS = -luv -lsqlite3 -lpthread -lm
@@ -26,21 +36,24 @@ asan = $(TESTS:%=build/asan/%)
 tsan = $(TSAN_TESTS:%=build/tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
-scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh
+scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
+    tests/hitratio.sh
 
-.PHONY: run test check-all micro codegen install format clean setup-run setup-test
+.PHONY: run test check-all micro hitratio hitratio-table codegen install format \
+    clean setup-run setup-test setup-hitratio setup-hitratio-table
 
 run: setup-run
 	@$(MAKE) -s build/replay build/workload.filelog
 	@build/replay build/workload.filelog
 
 test: setup-test
-	@$(MAKE) -s -j2 $(plain) $(asan) $(examples) build/micro build/replay
+	@$(MAKE) -s -j2 $(plain) $(asan) $(examples) build/micro build/replay \
+	    build/hitratio build/workload.filelog
 	@tests/run.sh $(plain) $(asan) $(scripts)
 
 check-all: setup-test
 	@$(MAKE) -s -j2 $(plain) $(asan) $(tsan) $(clang) $(examples) \
-	    build/micro build/replay build/workload.filelog
+	    build/micro build/replay build/hitratio build/workload.filelog
 	@build/replay build/workload.filelog
 	@$(MAKE) -s micro
 	@TEST_SCALE=10 tests/run.sh $(plain) $(asan) $(tsan) $(clang) $(scripts)
@@ -49,13 +62,26 @@ micro: setup-test
 	@$(MAKE) -s build/micro
 	@build/micro --tsv=build/micro.tsv
 
+hitratio: setup-hitratio
+	@$(MAKE) -s build/hitratio $(if $(TRACE),,build/workload.filelog)
+	@build/hitratio '--policies=$(POLICIES)' $(if $(SIZES),'--sizes=$(SIZES)') \
+	    --seed=$(SEED) --tsv=build/hitratio.tsv '$(or $(TRACE),build/workload.filelog)'
+	@gnuplot -e "tsv='build/hitratio.tsv'" bench/hitratio.gp \
+	    >build/hitratio.svg
+	@echo 'Its curves: build/hitratio.svg'
+	@[ -n '$(TRACE)' ] || [ ! -d '$(TRACES)' ] || \
+	    echo 'More traces, for TRACE=: $(TRACES)'
+
+hitratio-table: setup-hitratio-table
+	@$(MAKE) -s build/hitratio
+	@build/hitratio --seed=$(SEED) '--traces=$(TRACES)' '--cells=$(CELLS)' \
+	    '--policies=$(POLICIES)' '--tsv=$(OUT)'
+
 codegen: setup-test
 	@bench/codegen.sh
 
-setup-run:
-	@./setup.sh run
-setup-test:
-	@./setup.sh test
+setup-run setup-test setup-hitratio setup-hitratio-table: setup-%:
+	@./setup.sh $*
 
 build/plain/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
@@ -84,6 +110,10 @@ build/micro: bench/micro.c $(HEADERS)
 build/replay: bench/replay.c bench/filelog.h $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ $(LIBS)
+
+build/hitratio: bench/hitratio.c bench/trace.h bench/filelog.h $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ -lzstd -lpthread -lm
 
 build/workload.filelog: bench/workload.filelog.gz
 	@mkdir -p $(@D)

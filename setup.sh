@@ -1,7 +1,8 @@
 #!/bin/sh
-# setup.sh run|test: sees to it that what the Makefile needs is installed.
-# As root, or with a sudo that asks no password, it installs what is missing
-# with apt-get; otherwise it stops with the command to type.
+# setup.sh run|test|hitratio|hitratio-table: sees to it that what this target of
+# the Makefile needs is installed.  As root, or with a sudo that asks no password,
+# it installs what is missing with apt-get; otherwise it stops with the command to
+# type.
 set -u
 
 missing=
@@ -14,8 +15,15 @@ need_header() { # header package
 find_missing() {
     missing=
     need_command cc gcc
-    need_command gzip gzip
     need_header stdlib.h libc6-dev
+    need_command gzip gzip
+    case $1 in
+    hitratio*|test) need_header zstd.h libzstd-dev ;;
+    esac
+    [ "$1" != hitratio ] || need_command gnuplot gnuplot-nox
+    case $1 in
+    hitratio*) return 0 ;;
+    esac
     need_header uv.h libuv1-dev
     need_header sqlite3.h libsqlite3-dev
     [ "$1" = test ] || return 0
