@@ -4,14 +4,15 @@
  * WHAT IT DOES
  *   CACHE_DEFINE makes a cache type for a key type and a value type of your
  *   own.  A cache holds at most `capacity` entries; when it is full, the
- *   policy that you named (cache_policies.h) chooses who leaves.  Entries may
+ *   policy (cache_policies.h; CACHE_ADAPTIVE if you name none) chooses who
+ *   leaves.  A limit in bytes may be added, and entries pinned.  Entries may
  *   expire.  One allocation when it is made, none afterwards.
  *
  *   EXAMPLE
  *     #include "cache.h"
  *
  *     CACHE_DEFINE(ages, uint64_t, int, cache_hash_u64, cache_equal_u64,
- *                  CACHE_SIEVE | CACHE_EXPIRY);
+ *                  CACHE_EXPIRY);      // and the default policy
  *
  *     struct ages cache;
  *     struct cache_config config = { .capacity = 1000, .ttl_ms = 60000 };
@@ -25,10 +26,10 @@
  *
  *     heads    2 x capacity     first word of each chain        [ 0 3 0 1 .. ]
  *     chain    1 or 2 words     next word of the chain (, hash)    |
- *     policy   by policy        links, marks                       v
+ *     policy   by policy        links, marks, ghosts, ...          v
  *     expire   1 word, if on    deadline in ticks, 0 = never     slot 3
- *     weights  1 word, if on    bytes                              |
- *     pins     2 bytes, if on   how often it is pinned             v
+ *     weights  1 word, if on    bytes                              :
+ *     pins     2 bytes, if on   how often it is pinned             :
  *     nodes    key and value    struct name_node                 { key, value }
  *
  *   All arrays but `heads` are indexed by slot and stand in one block of
@@ -1003,6 +1004,8 @@ CACHE_COLD int cache__size(const struct cache_type *type,
         return CACHE_ESIZE;
     if ((type->kind.options & CACHE_WEIGHED) == 0)
         return weighs ? CACHE_EWEIGHT : 0;
+    if (cache__entry_bytes(&l, config) > UINT32_MAX)
+        return CACHE_ESIZE;
     return weighs && config->max_bytes >= cache__entry_bytes(&l, config)
                ? 0
                : CACHE_EWEIGHT;
@@ -2212,6 +2215,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *              only with it: an entry weighs this and its share of the block
  *              (struct cache_memory, entry_bytes).  Called when a value enters
  *              or is exchanged; what it says then counts until the entry leaves.
+ *              An entry of 4 GiB and more does not fit any cache.
  *   .cost      uint32_t (const K *key, const V *value, void *user): what it
  *              takes to get the value again, in a unit of yours (microseconds
  *              of the load, say).  CACHE_GDSF keeps what is dear and light.
@@ -2262,8 +2266,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *   there is none, and does what it returns (enum cache_compute).  A stored
  *   value counts as changed in place: on_remove is not called, the deadline
  *   stays; a new entry has config.ttl_ms.  Returns 0, fn's negative result,
- *   CACHE_EINVAL for an unknown one, or put's errors; if key_copy refuses a new
- *   key, what fn made is dropped without on_remove.
+ *   CACHE_EINVAL for an unknown one, or put's errors: then what fn made is
+ *   dropped without on_remove.
  * int name_touch_ttl(c, K key, uint64_t ttl_ms)
  *   Sets a live entry's time to live, from now.  0, CACHE_EKEY, CACHE_ETTL, or
  *   CACHE_EINVAL without CACHE_EXPIRY.  Does not count as a use.

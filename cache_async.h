@@ -15,7 +15,7 @@
  *
  *   EXAMPLE
  *     CACHE_DEFINE(users, uint64_t, struct user, cache_hash_u64,
- *                  cache_equal_u64, CACHE_SIEVE);
+ *                  cache_equal_u64, 0);
  *     CACHE_ASYNC_DEFINE(users);
  *
  *     static void loaded(struct users_request *req, int status) { ... }

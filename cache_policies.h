@@ -1544,7 +1544,7 @@ CACHE_COLD const char *cache__mini_check(const struct cache_minis *m,
             if (id == 0 || id > m->n_used ||
                 cache__mini_queue(&m->nodes[id], mini) != queue)
                 return "ADAPTIVE: a mini-cache's queue leads elsewhere";
-            if (len + 1u == q->len && id != q->newest)
+            if ((len + 1u == q->len) != (id == q->newest))
                 return "ADAPTIVE: a mini-cache's queue ends elsewhere";
             id = m->nodes[id].link[mini];
         }
@@ -4010,9 +4010,8 @@ static const struct cache_policy_verbs cache_s3fifo CACHE_UNUSED = {
  *
  * The window's share of `full` climbs: it moves on by a step after each 10
  * uses for each entry, and turns round when the hit rate fell meanwhile.  The
- * steps get smaller, until the hit rate changes a lot and they are as large as
- * at first.  A fall that is less than half the standard deviation of such a
- * sample is chance and counts as none, else small caches would walk at random.
+ * steps get smaller, until the hit rate changes by 5 % and they are as large as
+ * at first.
  *
  * Window and main sum to `full` exactly, and have at least one entry each
  * where `full` is 2 or more; at 1 there is a window alone.  Where the lengths
@@ -4035,9 +4034,9 @@ enum {
 
     CACHE__TINY_ALL = 1 << 16,                /* shares are parts of this */
     CACHE__TINY_FIRST = CACHE__TINY_ALL / 10, /* the window at first */
-    CACHE__TINY_MOST = CACHE__TINY_ALL / 100 * 99,
-    CACHE__TINY_STEP = CACHE__TINY_ALL / 16,
-    CACHE__TINY_DECAY = 50, /* a step is smaller by this part of it */
+    CACHE__TINY_MOST = CACHE__TINY_ALL / 100 * 99, /* it may have */
+    CACHE__TINY_STEP = CACHE__TINY_ALL / 16, /* of the climber, the longest */
+    CACHE__TINY_DECAY = 50, /* the next step is shorter by a 50th */
 
     CACHE__TINY_RATE = 1 << 20, /* hit rates are parts of this */
     CACHE__TINY_RESTART = CACHE__TINY_RATE / 20 /* a change that is large */
@@ -4058,9 +4057,9 @@ struct cache_wtinylfu {
 };
 
 /* Also says how many bytes there are, for which memory may be NULL. */
-CACHE_INLINE size_t cache__wtinylfu_cut(struct cache_policy *p,
-                                        struct cache_wtinylfu *s, void *memory,
-                                        uint32_t capacity)
+CACHE_INLINE size_t cache__tiny_cut(struct cache_policy *p,
+                                    struct cache_wtinylfu *s, void *memory,
+                                    uint32_t capacity)
 {
     size_t at = cache__round_up(sizeof(struct cache_wtinylfu), 64);
 
@@ -4259,13 +4258,10 @@ CACHE_INLINE bool cache__tiny_settle(struct cache_policy *p)
 CACHE_COLD void cache__tiny_climb(struct cache_policy *p)
 {
     struct cache_wtinylfu *s = (struct cache_wtinylfu *)p->memory;
-    int64_t one = CACHE__TINY_RATE, last = s->rate;
     int64_t rate = (int64_t)(s->hits * CACHE__TINY_RATE / s->uses);
-    int64_t change = rate - last;
-    /* of the difference of two samples: 2 p (1 - p) / n */
-    int64_t variance = 2 * last * (one - last) / (int64_t)s->uses;
+    int64_t change = rate - s->rate;
 
-    if (change < 0 && 4 * change * change > variance)
+    if (change < 0)
         s->step = -s->step;
     s->share += s->step;
     if (s->share < 0)
@@ -4298,7 +4294,7 @@ CACHE_VERB size_t cache_wtinylfu_layout(uint32_t capacity)
     struct cache_policy p;
     struct cache_wtinylfu s;
 
-    return cache__wtinylfu_cut(&p, &s, NULL, capacity);
+    return cache__tiny_cut(&p, &s, NULL, capacity);
 }
 
 CACHE_VERB void cache_wtinylfu_init(struct cache_policy *p, uint64_t seed)
@@ -4308,7 +4304,7 @@ CACHE_VERB void cache_wtinylfu_init(struct cache_policy *p, uint64_t seed)
 
     (void)seed;
     memset(s, 0, sizeof *s);
-    cache__wtinylfu_cut(p, s, p->memory, p->capacity);
+    cache__tiny_cut(p, s, p->memory, p->capacity);
     memset(s->blocks, 0,
            (size_t)s->n_blocks * CACHE__TINY_BLOCK * sizeof(uint64_t));
     for (list = 0; list < CACHE__TINY_LISTS; list++)
@@ -4329,7 +4325,8 @@ CACHE_VERB void cache_wtinylfu_admit(struct cache_policy *p,
             break;
 }
 
-/* While the cache fills up, main gets what the window has too many of. */
+/* Main gets what the window has one too many of: who has won the contest, or,
+ * while the cache fills up, without one. */
 CACHE_VERB void cache_wtinylfu_add(struct cache_policy *p, uint32_t slot,
                                    const struct cache_item *item)
 {
@@ -4366,11 +4363,11 @@ CACHE_VERB void cache_wtinylfu_remove(struct cache_policy *p, uint32_t slot)
     cache__tiny_unlink(p, slot);
 }
 
-/* The contest.  A main that is too long gives the victim without one; and as
- * the winner enters main here, that is what it is if the caller asks again. */
+/* The contest.  A main that is too long gives the victim without one.  The
+ * candidate that wins is moved by add, which makes the window too long. */
 CACHE_VERB uint32_t cache_wtinylfu_victim(struct cache_policy *p)
 {
-    struct cache_wtinylfu *s = (struct cache_wtinylfu *)p->memory;
+    const struct cache_wtinylfu *s = (const struct cache_wtinylfu *)p->memory;
     uint32_t candidate = cache__tiny_oldest(p, CACHE__TINY_WINDOW), victim;
 
     if (cache__tiny_main(s) == 0)
@@ -4381,11 +4378,10 @@ CACHE_VERB uint32_t cache_wtinylfu_victim(struct cache_policy *p)
     if (s->n[CACHE__TINY_WINDOW] == 0 ||
         cache__tiny_main(s) > p->full - cache__tiny_window(p))
         return victim;
-    if (cache__tiny_count(s, s->hashes[candidate]) <=
-        cache__tiny_count(s, s->hashes[victim]))
-        return candidate;
-    cache__tiny_move(p, CACHE__TINY_WINDOW, CACHE__TINY_PROBATION);
-    return victim;
+    return cache__tiny_count(s, s->hashes[candidate]) >
+                   cache__tiny_count(s, s->hashes[victim])
+               ? victim
+               : candidate;
 }
 
 CACHE_VERB void cache_wtinylfu_evict(struct cache_policy *p, uint32_t slot,

@@ -107,6 +107,7 @@ struct subject {
 SUBJECT(fifo, CACHE_FIFO);
 SUBJECT(lru, CACHE_LRU);
 SUBJECT(sieve, CACHE_SIEVE);
+SUBJECT(adaptive, CACHE_ADAPTIVE);
 
 /* --- the replay ---------------------------------------------------------- */
 
@@ -143,7 +144,7 @@ static void verify_lookup(const struct replay *r, const struct client *client)
 static void show_progress(const struct replay *r)
 {
     if (isatty(STDERR_FILENO))
-        fprintf(stderr, "\r%-6s %3u %%", r->subject->policy,
+        fprintf(stderr, "\r%-8s %3u %%", r->subject->policy,
                 (uint32_t)(100.0 * r->next_event / r->log->n_events));
 }
 
@@ -322,7 +323,7 @@ static void print_head(const struct filelog *log, uint32_t n_lookups,
     printf("%" PRIu32 " look-ups and %" PRIu32 " changes of %" PRIu32
            " paths; cache of %" PRIu32 " entries; %d clients\n\n",
            n_lookups, log->n_events - n_lookups, log->n_keys, entries, CLIENTS);
-    printf("policy  hit ratio    loads  coalesced  batches    puts  rows   "
+    printf("policy    hit ratio    loads  coalesced  batches    puts  rows   "
            "hit p50/p99 ns  miss p50/p99 us  bytes  seconds\n");
 }
 
@@ -336,7 +337,7 @@ static void print_row(struct replay *r, uint32_t entries, uint64_t began_ns)
 
     if (isatty(STDERR_FILENO))
         fprintf(stderr, "\r               \r");
-    printf("%-6s  %7.2f %%  %7" PRIu64 "  %9" PRIu64 "  %7" PRIu64 "  %6" PRIu64
+    printf("%-8s  %7.2f %%  %7" PRIu64 "  %9" PRIu64 "  %7" PRIu64 "  %6" PRIu64
            " %5" PRIu64 "    %5.0f / %5.0f   %6.1f / %6.1f"
            "  %5.1f  %7.2f\n",
            r->subject->policy,
@@ -403,9 +404,9 @@ static void run(const struct filelog *log, const struct subject *subject,
 
 int main(int argc, char **argv)
 {
-    static const struct subject *const subjects[] = { &fifo_subject,
-                                                      &lru_subject,
-                                                      &sieve_subject };
+    static const struct subject *const subjects[] = {
+        &fifo_subject, &lru_subject, &sieve_subject, &adaptive_subject
+    };
     long entries = argc > 2 ? strtol(argv[2], NULL, 10) : DEFAULT_ENTRIES;
     const char *tmp = getenv("TMPDIR");
     char directory[400];

@@ -13,8 +13,7 @@ struct user {
     uint64_t visits;
 };
 
-CACHE_DEFINE(users, uint64_t, struct user, cache_hash_u64, cache_equal_u64,
-             CACHE_SIEVE);
+CACHE_DEFINE(users, uint64_t, struct user, cache_hash_u64, cache_equal_u64, 0);
 CACHE_ASYNC_DEFINE(users);
 
 /* One look-up: the request, and room for what it finds. */
