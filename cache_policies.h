@@ -33,11 +33,26 @@
  *   first ring is slot 0; a policy with more lists has rings behind the last
  *   slot of an entry: capacity + 1, ...
  *
- * COST (per entry)          bytes     a hit writes
- *   FIFO                      8       nothing
- *   LRU                       8       up to 6 links, nothing when newest
- *   SIEVE                     8 1/8   one bit, nothing when already set
- *   CLOCK                       1/4   one bit, nothing when already set
+ * CONTENTS, AND COST
+ *   shared: memory, lists, bits, ghosts, heap, two lists, directory of ghosts;
+ *   then the policies:
+ *
+ *               bytes per entry   a hit writes
+ *   FIFO             8            nothing
+ *   LRU              8            up to 6 links, nothing when newest
+ *   CLOCK              1/4        one bit, nothing when already set
+ *   SIEVE            8 1/8        one bit, nothing when already set
+ *   ADAPTIVE        20 + 53 KB    one word; for a sampled key the mini-caches
+ *   RANDOM             1/8        nothing
+ *   TTL             20            nothing
+ *   LFU             10            links
+ *   GDSF            32            a heap
+ *   SLRU             8 1/4        links
+ *   2Q              20 1/4        links, nothing for a newcomer
+ *   ARC             32 1/4        links
+ *   LIRS            60 3/8        links
+ *   S3-FIFO         12 3/8        two bits, nothing when both are set
+ *   W-TinyLFU       20 1/4        links and counters
  *
  * THREADS
  *   None of its own: whoever owns the cache calls.
@@ -1260,7 +1275,8 @@ enum {
     CACHE__MINI_MAX = 511,      /* entries of one at most */
     CACHE__MINI_POOL = 5,       /* nodes in all / entries of one: four for what
                                    they hold if they share nothing, and some */
-    CACHE__MINI_GHOSTS = 2,     /* ghosts / entries of one, at most */
+    CACHE__MINI_GHOSTS = 2,     /* ghosts / entries of one: where there are so
+                                   many, no node is taken that was never used */
     CACHE__MINI_HEADS = 1024,   /* chains of the table, at most */
     CACHE__ADAPTIVE_SWEEP = 16, /* entries with uses that a search passes */
     CACHE__ADAPTIVE_USES = 3    /* uses that count */
@@ -1296,6 +1312,7 @@ struct cache_minis {
     uint16_t oldest_ghost;
     uint16_t n_ghosts;
     uint16_t window[CACHE__MINIS]; /* entries of the window at most */
+    uint16_t proof[CACHE__MINIS];  /* what a ghost has to show for main */
     struct cache_mini_queue queues[CACHE__MINIS][3]; /* [0] is not used */
 };
 
@@ -1416,7 +1433,7 @@ CACHE_COLD void cache__mini_miss(struct cache_minis *m, uint32_t mini,
                          cache__mini_pop(m, mini, CACHE__MINI_WINDOW), 0);
     if (known && main_->len != 0) {
         uint16_t victim = cache__mini_main_victim(m, mini);
-        if (age < m->time - m->nodes[victim].time)
+        if ((uint64_t)age * m->proof[mini] < m->time - m->nodes[victim].time)
             queue = CACHE__MINI_MAIN;
     }
     cache__mini_push(m, mini, queue, id, 0);
@@ -1605,25 +1622,31 @@ CACHE_COLD const char *cache__minis_check(const struct cache_minis *m)
  * than for main's oldest, and it is worth more than that one.  A tie is not
  * enough, or a loop longer than the cache would turn main over.
  *
- * With a window of 1 % this is a LIRS, good for loops and scans; with 5 to 20 %
- * much like S3-FIFO and 2Q; with 100 % a CLOCK, near to LRU.  Which is best, the
- * mini-caches say: each has one of the shares and sees the keys of which a hash
- * is in a sample.  Another share is taken when it has hit more than the present
- * one by two standard deviations of what the keys on which both differ would
- * give by chance: D > 2 sqrt(n).  What was long ago counts less, by half after
- * some 6 capacities.  Nothing is moved then: the window shrinks by up to 4
- * entries for each newcomer, which go to main, or grows by what main gives up.
- * Because main's content is lost by that, growing goes by one share at a time.
+ * With a window of 1 % this is a LIRS, good for loops and scans; with 20 % much
+ * like S3-FIFO and 2Q; with 100 % a CLOCK, near to LRU.  With 5 % a ghost has to
+ * come back three times as soon as main's oldest was used: then main changes
+ * little, and what is asked for again and again, but not soon, stays in it.
+ * Which is best, the mini-caches say: each has one of the shares and sees the
+ * keys of which a hash is in a sample.  Another share is taken
+ *   - when it has hit more than the present one by two standard deviations of
+ *     what the keys on which both differ would give by chance, D > 2 sqrt(n),
+ *     where what was long ago counts less, by half after some 6 capacities;
+ *   - and, if its window is larger, when the hits that were forgone without it
+ *     are what main loses by it: each of its entries counts a quarter.
+ * Nothing is moved then: the window shrinks by up to 4 entries for each
+ * newcomer, which go to main, or grows by what main gives up, by one share at
+ * a time.
  */
 
 enum {
-    CACHE__ADAPTIVE_GHOSTS = 2,    /* ghosts / capacity */
-    CACHE__ADAPTIVE_DRAIN = 4,     /* entries moved to main for a newcomer */
-    CACHE__ADAPTIVE_TICKS = 256,   /* of the clock for one capacity of misses */
-    CACHE__ADAPTIVE_SAMPLE = 256,  /* entries that make a good mini-cache, */
-    CACHE__ADAPTIVE_CHEAP = 64,    /* and one where samples would cost most */
-    CACHE__ADAPTIVE_UNIT = 256,    /* what a sample counts when it is new */
-    CACHE__ADAPTIVE_DECAY = 5,     /* 1/32 of it is lost at each judgement */
+    CACHE__ADAPTIVE_GHOSTS = 2,   /* ghosts / capacity */
+    CACHE__ADAPTIVE_DRAIN = 4,    /* entries moved to main for a newcomer */
+    CACHE__ADAPTIVE_TICKS = 256,  /* of the clock for one capacity of misses */
+    CACHE__ADAPTIVE_SAMPLE = 256, /* entries that make a good mini-cache, */
+    CACHE__ADAPTIVE_CHEAP = 64,   /* and one where samples would cost most */
+    CACHE__ADAPTIVE_UNIT = 256,   /* what a sample counts when it is new */
+    CACHE__ADAPTIVE_DECAY = 5,    /* 1/32 of it is lost at each judgement */
+    CACHE__ADAPTIVE_FORGONE = 1 << 20, /* more than any price: no overflow */
     CACHE__ADAPTIVE_MIN_CHECK = 16 /* samples between judgements, at least */
 };
 
@@ -1646,15 +1669,27 @@ struct cache_adaptive {
     uint32_t check_samples; /* that a judgement takes */
     uint32_t history[1 << CACHE__MINIS]; /* by mask of hits: samples, those of
                                             long ago for less */
+    int32_t forgone[CACHE__MINIS]; /* by share: hits in the sample that the
+                                      present one did not have, less those that
+                                      only it had, since the last change; from 0
+                                      again where it is below at a judgement */
     struct cache_ghosts ghosts;
     struct cache_minis minis;
 };
 
-/* The window's share of the cache, in percent: one for each mini-cache. */
+/* What is chosen from, one for each mini-cache. */
+static const struct cache_adaptive_choice {
+    uint8_t percent; /* the window's share of the cache */
+    uint8_t proof;   /* a ghost enters main if it comes back so many times as
+                        soon as main's oldest was used */
+} cache__adaptive_choices[CACHE__MINIS] CACHE_UNUSED = {
+    { 1, 1 }, { 5, 3 }, { 20, 1 }, { 100, 1 }
+};
+
 CACHE_INLINE uint32_t cache__adaptive_window(uint32_t full, uint32_t share)
 {
-    static const uint8_t percent[CACHE__MINIS] = { 1, 5, 20, 100 };
-    uint64_t window = ((uint64_t)full * percent[share] + 50) / 100;
+    uint64_t window =
+        ((uint64_t)full * cache__adaptive_choices[share].percent + 50) / 100;
 
     return window > 0 ? (uint32_t)window : 1;
 }
@@ -1698,10 +1733,13 @@ CACHE_COLD void cache__adaptive_scale(struct cache_policy *p)
                            ? capacity / 4
                            : (uint32_t)CACHE__ADAPTIVE_MIN_CHECK;
     memset(s->history, 0, sizeof s->history);
+    memset(s->forgone, 0, sizeof s->forgone);
     cache__minis_reset(&s->minis, capacity);
-    for (share = 0; share < CACHE__MINIS; share++)
+    for (share = 0; share < CACHE__MINIS; share++) {
         s->minis.window[share] =
             (uint16_t)cache__adaptive_window(capacity, share);
+        s->minis.proof[share] = cache__adaptive_choices[share].proof;
+    }
 }
 
 /* What a share has hit more than the present one; 0 if that may be chance. */
@@ -1728,6 +1766,17 @@ CACHE_COLD uint64_t cache__adaptive_gain(const struct cache_adaptive *s,
                : 0;
 }
 
+/* What it takes to go over to a share: growing pushes out of main as many
+ * entries as the next window is larger, of which one in four would have been
+ * hit; shrinking loses none. */
+CACHE_COLD int32_t cache__adaptive_price(const struct cache_adaptive *s,
+                                         uint32_t share)
+{
+    if (share <= s->share)
+        return 0;
+    return (s->minis.window[s->share + 1] - s->minis.window[s->share]) / 4;
+}
+
 CACHE_COLD void cache__adaptive_judge(struct cache_adaptive *s)
 {
     uint32_t best = s->share, share, mask;
@@ -1735,11 +1784,19 @@ CACHE_COLD void cache__adaptive_judge(struct cache_adaptive *s)
 
     for (share = 0; share < CACHE__MINIS; share++) {
         uint64_t gain = cache__adaptive_gain(s, share);
-        if (gain > best_gain) {
+
+        if (s->forgone[share] < 0)
+            s->forgone[share] = 0;
+        if (s->forgone[share] > CACHE__ADAPTIVE_FORGONE)
+            s->forgone[share] = CACHE__ADAPTIVE_FORGONE;
+        if (gain > best_gain &&
+            s->forgone[share] > cache__adaptive_price(s, share)) {
             best_gain = gain;
             best = share;
         }
     }
+    if (best != s->share) /* the next change takes evidence of its own */
+        memset(s->forgone, 0, sizeof s->forgone);
     s->share = best > s->share ? s->share + 1 : best;
     for (mask = 0; mask < 1u << CACHE__MINIS; mask++)
         s->history[mask] -= s->history[mask] >> CACHE__ADAPTIVE_DECAY;
@@ -1749,8 +1806,12 @@ CACHE_COLD void cache__adaptive_sample(struct cache_policy *p, uint64_t hash)
 {
     struct cache_adaptive *s = (struct cache_adaptive *)p->memory;
     uint32_t mask = cache__minis_access(&s->minis, (uint32_t)(hash >> 32));
+    uint32_t share;
 
     s->history[mask] += CACHE__ADAPTIVE_UNIT;
+    for (share = 0; share < CACHE__MINIS; share++)
+        s->forgone[share] +=
+            (int32_t)(mask >> share & 1) - (int32_t)(mask >> s->share & 1);
     if (++s->n_samples >= s->check_samples) {
         s->n_samples = 0;
         cache__adaptive_judge(s);
@@ -1875,15 +1936,17 @@ CACHE_COLD void cache_adaptive_admit(struct cache_policy *p,
     if (p->full > 2 * (uint64_t)s->sized_for || p->full < s->sized_for / 2)
         cache__adaptive_scale(p);
     p->now = (uint32_t)(++s->misses >> s->shift);
-    known = cache__ghost_take(&s->ghosts, item->hash, p->now, &age);
+    CACHE__PREFETCH(cache__ghost_set(&s->ghosts, item->hash));
     if (cache__adaptive_sampled(p, item->hash))
         cache__adaptive_sample(p, item->hash);
     cache__adaptive_sweep_window(p);
+    known = cache__ghost_take(&s->ghosts, item->hash, p->now, &age);
     s->coming = true;
     s->coming_hash = item->hash;
     s->to_main = known && s->n_main != 0 &&
                  cache__adaptive_window(p->full, s->share) < p->full &&
-                 age < cache__adaptive_age(p, cache__adaptive_main_victim(p));
+                 (uint64_t)age * cache__adaptive_choices[s->share].proof <
+                     cache__adaptive_age(p, cache__adaptive_main_victim(p));
 }
 
 CACHE_VERB void cache_adaptive_add(struct cache_policy *p, uint32_t slot,
@@ -1937,7 +2000,7 @@ CACHE_COLD uint32_t cache_adaptive_victim(struct cache_policy *p)
         p->marks[oldest] &= ~CACHE__ADAPTIVE_USED;
         cache__adaptive_push(p, oldest, false);
     }
-    if (s->n_main == 0 || (s->n_window != 0 && s->n_window + newcomer > window))
+    if (s->n_main == 0 || s->n_window + newcomer > window)
         return cache__list_oldest(p->links, 0);
     return cache__adaptive_main_victim(p);
 }

@@ -1,11 +1,12 @@
 /*
- * policy_models.h - every deterministic policy once more, slow and obvious.
+ * policy_models.h - the policies once more, slow and obvious.
  *
  * WHAT IT DOES
  *   The models know keys (small numbers), not slots, and keep them in plain
  *   arrays that are searched from end to end, written from the papers and not
  *   from cache_policies.h.  test_policies.c runs both side by side: who has to
- *   leave must be the same.
+ *   leave must be the same.  RANDOM has no model, and ADAPTIVE has its own in
+ *   test_adaptive.c.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,7 +17,11 @@
 
 #include "cache_policies.h"
 
-enum { MODEL_KEYS = 2048, MODEL_QUEUE = 4096 };
+enum {
+    MODEL_KEYS = 2048,
+    MODEL_QUEUE = 4096,
+    MODEL_BLOCKS = MODEL_KEYS / 8 + 1 /* of a sketch */
+};
 
 /* Keys in an order: [0] is the oldest, [n - 1] the newest. */
 struct model_queue {
@@ -24,20 +29,33 @@ struct model_queue {
     short key[MODEL_QUEUE];
 };
 
+/* A sketch that counts uses, and a window that climbs: W-TinyLFU's. */
+struct model_tiny {
+    long long uses, hits;  /* of this sample */
+    long long rate;        /* of the last one, in parts of 2^20 */
+    long long share, step; /* of the window, and how it moves: of 2^16 */
+    long long due;         /* uses x blocks since a block was halved */
+    int next;              /* the block that is halved next */
+};
+
 /* The state of any model; plain bytes, so that a copy is a snapshot. */
 struct model {
     int capacity;
-    int a, b; /* whatever else a policy keeps */
+    int room;   /* for so many it is laid out; `capacity` may be less */
+    bool again; /* who comes now was here a moment ago: that is no use */
+    int a, b;   /* whatever else a policy keeps */
     double x;
     long long now;
+    struct model_tiny tiny;
     struct model_queue q[4];           /* what each is for, the policy says */
     int count[MODEL_KEYS];             /* by key: marks, frequencies, ... */
     long long when[MODEL_KEYS];        /* by key: times, priorities, ... */
     unsigned char changes[MODEL_KEYS]; /* by key: of its item, see below */
+    unsigned char counter[MODEL_BLOCKS][4][32]; /* by block, row and place */
 };
 
 struct policy_model {
-    /* Of a model of zeroes with a capacity. */
+    /* Of a model of zeroes with a capacity and room. */
     void (*init)(struct model *m);
     /* A key that is present is used. */
     void (*hit)(struct model *m, int key);
@@ -613,7 +631,7 @@ static void m_lirs_remove(struct model *m, int key)
 /* --- S3-FIFO -------------------------------------------------------------
  * q[0] is the small queue, q[1] main, q[2] the ghosts, all of them, in the
  * order in which they left.  They are in sets of four, as few sets as hold
- * `capacity` of them; a fifth one in a set pushes out the oldest. */
+ * `room` of them; a fifth one in a set pushes out the oldest. */
 
 static int m_s3fifo_small_share(const struct model *m)
 {
@@ -623,7 +641,7 @@ static int m_s3fifo_small_share(const struct model *m)
 static uint64_t m_s3fifo_set(const struct model *m, int key)
 {
     uint64_t upper = model_hash(key) >> 32;
-    uint64_t sets = ((uint64_t)m->capacity + 3) / 4;
+    uint64_t sets = ((uint64_t)m->room + 3) / 4;
 
     return upper * sets / 0x100000000u;
 }
@@ -706,6 +724,178 @@ static void m_s3fifo_remove(struct model *m, int key)
 {
     queue_drop(&m->q[0], key);
     queue_drop(&m->q[1], key);
+}
+
+/* --- W-TinyLFU -----------------------------------------------------------
+ * q[0] is the window, q[1] probation, q[2] protected.  counter[] is the sketch.
+ */
+
+static int m_tiny_window(const struct model *m)
+{
+    int window = (int)((double)m->tiny.share / 65536 * m->capacity + 0.5);
+
+    if (window > m->capacity - 1)
+        window = m->capacity - 1;
+    return window > 1 ? window : 1;
+}
+
+static int m_tiny_protected(const struct model *m)
+{
+    return (m->capacity - m_tiny_window(m)) * 80 / 100;
+}
+
+static int m_tiny_blocks(const struct model *m)
+{
+    return m->room / 8 + 1;
+}
+
+static unsigned char *m_tiny_counter(struct model *m, int key, int row)
+{
+    uint64_t hash = model_hash(key) >> 32;
+    uint64_t block = hash * (uint64_t)m_tiny_blocks(m) / 0x100000000u;
+    uint64_t places = hash * 0x9e3779b97f4a7c15u;
+
+    return &m->counter[block][row][(places >> (44 + 5 * row)) % 32];
+}
+
+static int m_tiny_count(struct model *m, int key)
+{
+    int row, least = 15;
+
+    for (row = 0; row < 4; row++)
+        if (*m_tiny_counter(m, key, row) < least)
+            least = *m_tiny_counter(m, key, row);
+    return least;
+}
+
+static void m_tiny_use(struct model *m, int key)
+{
+    int row, place, round = 7 * m->capacity, counted = 0;
+
+    for (row = 0; row < 4; row++)
+        if (*m_tiny_counter(m, key, row) < 15) {
+            ++*m_tiny_counter(m, key, row);
+            counted = 1;
+        }
+    if (!counted)
+        return;
+    m->tiny.due += m_tiny_blocks(m);
+    if (m->tiny.due >= round) {
+        m->tiny.due -= round;
+        if (m_tiny_blocks(m) >= round)
+            m->tiny.due = 0; /* one for each use is enough */
+        for (row = 0; row < 4; row++)
+            for (place = 0; place < 32; place++)
+                m->counter[m->tiny.next][row][place] /= 2;
+        m->tiny.next++;
+        if (m->tiny.next == m_tiny_blocks(m))
+            m->tiny.next = 0;
+    }
+}
+
+/* The window climbs after 10 uses for each entry. */
+static void m_tiny_sample(struct model *m, int hit)
+{
+    struct model_tiny *t = &m->tiny;
+    long long rate, change, all = 1 << 20;
+
+    t->hits += hit;
+    t->uses++;
+    if (t->uses < 10 * m->capacity)
+        return;
+    rate = t->hits * all / t->uses;
+    change = rate - t->rate;
+    if (change < 0)
+        t->step *= -1;
+    t->share += t->step;
+    if (t->share < 0)
+        t->share = 0;
+    if (t->share > 65536 / 100 * 99)
+        t->share = 65536 / 100 * 99;
+    if (change >= all / 20 || -change >= all / 20)
+        t->step = t->step < 0 ? -4096 : 4096;
+    else
+        t->step -= t->step / 50;
+    t->rate = rate;
+    t->uses = t->hits = 0;
+}
+
+static void m_tiny_move(struct model *m, int from, int to)
+{
+    queue_push(&m->q[to], queue_take(&m->q[from], 0));
+}
+
+/* One entry of a list that is too long goes over. */
+static void m_tiny_settle(struct model *m)
+{
+    int window = m_tiny_window(m), i;
+
+    if (m->q[0].n > window) {
+        m_tiny_move(m, 0, 1);
+    } else if (m->q[2].n > m_tiny_protected(m)) {
+        m_tiny_move(m, 2, 1);
+    } else if (m->q[0].n < window && m->q[1].n > 0 &&
+               m->q[1].n + m->q[2].n > m->capacity - window) {
+        m_tiny_move(m, 1, 0); /* and to the other end */
+        for (i = 1; i < m->q[0].n; i++)
+            m_tiny_move(m, 0, 0);
+    }
+}
+
+static void m_wtinylfu_init(struct model *m)
+{
+    m->tiny.share = 65536 / 10;
+    m->tiny.step = 65536 / 16;
+}
+
+static void m_wtinylfu_hit(struct model *m, int key)
+{
+    m_tiny_use(m, key);
+    if (queue_drop(&m->q[0], key)) {
+        queue_push(&m->q[0], key);
+    } else if (queue_drop(&m->q[2], key)) {
+        queue_push(&m->q[2], key);
+    } else {
+        queue_drop(&m->q[1], key);
+        queue_push(&m->q[2], key);
+        if (m->q[2].n > m_tiny_protected(m))
+            m_tiny_move(m, 2, 1);
+    }
+    m_tiny_sample(m, 1);
+}
+
+static int m_wtinylfu_miss(struct model *m, int key)
+{
+    struct model_queue *window = &m->q[0], *main;
+    int out = -1, i;
+
+    if (!m->again) {
+        m_tiny_use(m, key);
+        m_tiny_sample(m, 0);
+        for (i = 0; i < 4; i++)
+            m_tiny_settle(m);
+    }
+    main = m->q[1].n > 0 ? &m->q[1] : &m->q[2];
+    if (window->n + m->q[1].n + m->q[2].n == m->capacity) {
+        bool contest = main->n > 0 && window->n >= m_tiny_window(m);
+        bool used_more = contest && m_tiny_count(m, window->key[0]) >
+                                        m_tiny_count(m, main->key[0]);
+        if (main->n == 0 || (contest && !used_more))
+            out = queue_take(window, 0);
+        else
+            out = queue_take(main, 0);
+    }
+    queue_push(window, key);
+    if (window->n > m_tiny_window(m))
+        m_tiny_move(m, 0, 1);
+    return out;
+}
+
+static void m_wtinylfu_remove(struct model *m, int key)
+{
+    queue_drop(&m->q[0], key);
+    queue_drop(&m->q[1], key);
+    queue_drop(&m->q[2], key);
 }
 
 #endif /* POLICY_MODELS_H */

@@ -44,12 +44,10 @@ enum trait {
     /* check sees every byte on which a decision depends: what it does not
      * complain of, changes nothing */
     SEES_ALL = 1,
-    /* what it remembers of those that left is sized by capacity, not full */
-    SIZED_BY_CAPACITY = 2,
     /* it has a clock, so its states are without end: a part of them will do */
-    HAS_CLOCK = 4,
+    HAS_CLOCK = 2,
     /* a bit of `marks` says in which list an entry is */
-    MARKS_A_LIST = 8
+    MARKS_A_LIST = 4
 };
 
 struct subject {
@@ -120,8 +118,11 @@ static const struct subject subjects[N_SUBJECTS] = {
       MARKS_A_LIST },
     { &cache_s3fifo,
       { m_no_init, m_s3fifo_hit, m_s3fifo_miss, m_s3fifo_remove, m_no_change },
-      SIZED_BY_CAPACITY | HAS_CLOCK },
-    { &cache_wtinylfu, NO_MODEL, HAS_CLOCK },
+      HAS_CLOCK },
+    { &cache_wtinylfu,
+      { m_wtinylfu_init, m_wtinylfu_hit, m_wtinylfu_miss, m_wtinylfu_remove,
+        m_no_change },
+      HAS_CLOCK },
     { &cache_adaptive, NO_MODEL, HAS_CLOCK },
 };
 
@@ -227,7 +228,7 @@ static void start(const struct subject *subject, uint32_t capacity, int n_keys,
     it.policy.memory = arena;
     it.policy.capacity = it.policy.full = capacity;
     it.policy.zeroed = fill == 0;
-    it.model.capacity = (int)capacity;
+    it.model.capacity = it.model.room = (int)capacity;
     n_steps = 0;
     may_complain = false;
     ASAN_UNPOISON_MEMORY_REGION(arena, sizeof arena);
@@ -375,7 +376,9 @@ static bool step(enum operation operation, int argument)
         verbs()->add(&it.policy, slot, &item);
         if (it.modelled) {
             it.subject->model.remove(&it.model, argument);
+            it.model.again = true;
             same(it.subject->model.miss(&it.model, argument), -1);
+            it.model.again = false;
         }
         break;
     case CHANGE:
@@ -437,6 +440,8 @@ static size_t snapshot(unsigned char *bytes, bool save)
         }
         copy(m->count, keys * sizeof *m->count);
         copy(m->when, keys * sizeof *m->when);
+        if (it.subject->model.init == m_wtinylfu_init)
+            copy(m->counter, (size_t)m_tiny_blocks(m) * sizeof *m->counter);
     }
     copy(m->changes, keys);
     return (size_t)(copy_at - bytes);
@@ -624,6 +629,23 @@ static const struct {
     { S3FIFO, 4, "ABCDAABBCCDDEEFEGHIHJIKLKM", "............A.EFBGHICJDKLE" },
     /* who was removed has no ghost: A starts in small again */
     { S3FIFO, 4, "ABCDaEAFGHI", "......BCDEA" },
+
+    /* D in the window is used as often as A in main: A stays */
+    { WTINYLFU, 4, "ABCDEF", "....DE" },
+    /* D is used once more: A leaves */
+    { WTINYLFU, 4, "ABCDDE", ".....A" },
+    /* the hit on A protects it, the contest is with B */
+    { WTINYLFU, 4, "ABCDDAE", "......B" },
+    /* B and C are protected: E takes the place of D, which is newer */
+    { WTINYLFU, 4, "ABCDDBCEEEF", ".......A..D" },
+    /* the sketch still knows D when it comes back */
+    { WTINYLFU, 4, "ABCDEDF", "....DEA" },
+    /* two of main are protected: C makes A fall, and D meets it with 2 to 2 */
+    { WTINYLFU, 4, "ABCDDABCE", "........D" },
+    /* where A was there is room: D enters main without a contest */
+    { WTINYLFU, 4, "ABCDaEF", "......E" },
+    /* a window of two is an LRU: P is older than O, which was used */
+    { WTINYLFU, 16, "ABCDEFGHIJKLMNOPOQ", ".................P" },
 };
 
 static void by_hand_row(int policy, uint32_t capacity, const char *keys,
@@ -979,6 +1001,28 @@ static void clocks_go_round(void)
         }
 }
 
+/* W-TinyLFU's window near both of its ends, on its way there and away. */
+static void the_window_climbs(void)
+{
+    static const int shares[] = { 1000, 61000 };
+    struct cache_wtinylfu *s = (struct cache_wtinylfu *)(void *)arena;
+    uint64_t random = test_seed;
+    int i, n;
+
+    for (i = 0; i < 4; i++) {
+        start(&subjects[WTINYLFU], 150, 301, 1, 0xa5);
+        s->share = shares[i / 2];
+        s->step = i % 2 ? -CACHE__TINY_STEP : CACHE__TINY_STEP;
+        it.model.tiny.share = s->share;
+        it.model.tiny.step = s->step;
+        for (n = 0; n < 6000; n++) { /* a loop, and then from it a little */
+            step(USE, n / 2000 % 2 ? some_key(&random) : n % 301);
+            same(s->share, it.model.tiny.share);
+            same(s->step, it.model.tiny.step);
+        }
+    }
+}
+
 /* Ghosts that are found by the whole hash are not found by half of it. */
 static void halves_of_a_hash(void)
 {
@@ -1008,9 +1052,8 @@ static void full_is_what_counts(void)
 
     for (policy = 0; policy < N_SUBJECTS; policy++)
         for (full = 1; full <= 12; full++) {
-            start(&subjects[policy], 12, 30, 1, 0xa5);
-            if (subjects[policy].traits & SIZED_BY_CAPACITY)
-                continue;
+            /* also so small a part that W-TinyLFU halves a block each time */
+            start(&subjects[policy], full < 3 ? 200 : 12, 30, 1, 0xa5);
             it.policy.full = full;
             it.model.capacity = (int)full;
             if (it.modelled)
@@ -1115,6 +1158,15 @@ static void segments_are_short(int policy, uint32_t full)
         const struct cache_lirs *s = (const struct cache_lirs *)memory;
         CHECK(s->n_lir <= cache__lirs_share(full));
         CHECK(cache__dir_len(&s->gone) <= cache__lirs_ghosts(full));
+    } else if (policy == S3FIFO) {
+        const struct cache_s3fifo *s = (const struct cache_s3fifo *)memory;
+        CHECK(s->n_main <= full - cache__s3fifo_small_share(&it.policy) + 1);
+    } else if (policy == WTINYLFU) {
+        const struct cache_wtinylfu *s = (const struct cache_wtinylfu *)memory;
+        uint32_t window = cache__tiny_window(&it.policy);
+        CHECK(s->n[CACHE__TINY_WINDOW] <= window);
+        CHECK(cache__tiny_main(s) <= full - window);
+        CHECK(s->n[CACHE__TINY_PROTECTED] <= cache__tiny_protected(&it.policy));
     }
 }
 
@@ -1139,9 +1191,169 @@ static void segments_follow_full(void)
                         if (it.slot_of[i % 70] != 0)
                             step(USE, (int)(i % 70));
             }
+            for (n = 0; it.slot_of[n] != 0; n++)
+                ;
+            step(USE, n); /* who comes brings what climbed in order */
             same(it.len, full);
             segments_are_short(policy, full);
         }
+}
+
+/* Of a key that comes many have to leave, and more ghosts than one have to be
+ * forgotten. */
+static void lirs_forgets_several_at_once(void)
+{
+    const struct cache_lirs *s = (const struct cache_lirs *)(void *)arena;
+    uint32_t full;
+    int key;
+
+    for (full = 1; full < 30; full++) {
+        start(&subjects[LIRS], 30, 100, 1, 0xa5);
+        it.modelled = false;
+        for (key = 0; key < 80; key++)
+            step(USE, key);
+        CHECK_EQ(cache__dir_len(&s->gone), cache__lirs_ghosts(30));
+        step(FULL, (int)full);
+        step(USE, key);
+        same(it.len, full);
+        CHECK(cache__dir_len(&s->gone) <= cache__lirs_ghosts(full));
+    }
+}
+
+/* T1 has had the whole cache as its target, and the cache gets smaller: T1
+ * gives all the same while it is longer than that, and learns no more. */
+static void the_target_of_arc_follows_full(void)
+{
+    struct cache_arc *s = (struct cache_arc *)(void *)arena;
+    int key;
+
+    start(&subjects[ARC], 8, 10, 1, 0xa5);
+    it.modelled = false;
+    for (key = 0; key < 8; key++)
+        step(USE, key);
+    step(USE, 0); /* T2 has this one alone */
+    s->target = 8;
+    step(FULL, 6);
+    CHECK_EQ(it.key_in[ask_victim()], 1);
+    step(EXPIRE, 0);
+    CHECK_EQ(it.key_in[ask_victim()], 0); /* T1 has six */
+
+    start(&subjects[ARC], 8, 10, 1, 0xa5);
+    it.modelled = false;
+    for (key = 0; key < 8; key++)
+        step(USE, key);
+    step(USE, 0);
+    step(USE, 8); /* 1 is in B1 */
+    CHECK_EQ(it.last_victim, 1);
+    s->target = 8;
+    step(FULL, 6);
+    step(ADMIT, 1);
+    CHECK(s->from == CACHE__ARC_B1 && s->target <= 6);
+}
+
+/* --- S3-FIFO in a large cache --------------------------------------------
+ * Its clock ticks once for several ghosts there.  The hashes fill the sets
+ * evenly, so that age alone forgets a ghost. */
+
+enum {
+    LARGE = 4 * CACHE__S3FIFO_TICKS, /* a capacity has as many as it may */
+    LARGE_TICK = LARGE / CACHE__S3FIFO_TICKS,
+    LARGE_SETS = LARGE / CACHE__GHOST_WAYS,
+    LARGE_YOUNG = LARGE - LARGE / 10, /* so old a ghost still counts */
+    LARGE_IDLE = 16, /* the first keys: they have four sets for themselves */
+    LARGE_KEYS = LARGE_IDLE * LARGE + LARGE / 8
+};
+
+static struct {
+    struct cache_policy policy;
+    uint32_t n_slots, free;            /* that there were so far; 0 = none */
+    uint32_t key_in[LARGE + 1];        /* by slot */
+    uint32_t n_left, left[LARGE_KEYS]; /* keys, in the order they left */
+    uint32_t returned[LARGE_KEYS / 32 + 1]; /* bits, by key */
+} large;
+
+static uint64_t large_hash(uint32_t key)
+{
+    uint32_t first = LARGE_IDLE / 4, others = LARGE_SETS - first;
+    uint32_t set = key < LARGE_IDLE ? key / 4 : first + key % others;
+    uint32_t nth = key < LARGE_IDLE ? key % 4 : key / others;
+
+    /* the lowest bit of a fingerprint does not count */
+    return ((uint64_t)set * (UINT32_MAX / LARGE_SETS + 1) + 2 * nth) << 32;
+}
+
+/* A key that is absent comes.  Returns its slot. */
+static uint32_t large_use(uint32_t key)
+{
+    struct cache_item item = { large_hash(key), 1, 1, 0 };
+    uint32_t slot = large.free, gone;
+
+    cache_s3fifo.admit(&large.policy, &item);
+    if (slot == 0 && large.n_slots == LARGE) {
+        slot = cache_s3fifo.victim(&large.policy);
+        gone = large.key_in[slot];
+        large.left[large.n_left++] = gone;
+        cache_s3fifo.evict(&large.policy, slot, large_hash(gone));
+    } else if (slot == 0) {
+        slot = ++large.n_slots;
+    }
+    large.free = 0;
+    large.key_in[slot] = key;
+    cache_s3fifo.add(&large.policy, slot, &item);
+    return slot;
+}
+
+/* The key that was the nth to leave comes back: to main, if its ghost is young
+ * enough.  Then it is removed, so that main is empty again. */
+static void large_return(uint32_t nth)
+{
+    const struct cache_s3fifo *s =
+        (const struct cache_s3fifo *)large.policy.memory;
+    uint32_t slot = large_use(large.left[nth]), age = large.n_left - nth;
+    bool in_main = cache__bit(s->in_main, slot);
+
+    cache_s3fifo.remove(&large.policy, slot);
+    large.free = slot;
+    if (age > LARGE_YOUNG - LARGE_TICK && age < LARGE_YOUNG + LARGE_TICK)
+        return;
+    if (in_main != (age <= LARGE_YOUNG))
+        printf("who left %u ago comes back to %s\n", (unsigned)age,
+               in_main ? "main" : "small");
+    CHECK(in_main == (age <= LARGE_YOUNG));
+}
+
+/* And the idle keys come back after up to 15 capacities: none is taken for a
+ * younger one, although the clock has 16 bits only. */
+static void ghosts_of_a_large_cache(void)
+{
+    uint64_t random = test_seed;
+    uint32_t key, nth, n_left;
+
+    memset(&large, 0, sizeof large);
+    large.policy.capacity = large.policy.full = LARGE;
+    large.policy.memory = calloc(1, cache_s3fifo.layout(LARGE));
+    CHECK(large.policy.memory != NULL);
+    large.policy.zeroed = true;
+    cache_s3fifo.init(&large.policy, 1);
+    for (key = LARGE_IDLE; key < LARGE_KEYS; key++) {
+        large_use(key);
+        if (key % LARGE == LARGE / 4)
+            large_use(key / LARGE);
+        if (key % 32 != 0 || large.n_left < LARGE)
+            continue;
+        nth = large.n_left - 1 - below(&random, LARGE - 1);
+        if (large.left[nth] < LARGE_IDLE ||
+            cache__bit(large.returned, large.left[nth]))
+            continue;
+        cache__bit_set(large.returned, large.left[nth]);
+        large_return(nth);
+    }
+    n_left = large.n_left;
+    for (nth = 0; nth < n_left; nth++)
+        if (large.left[nth] < LARGE_IDLE)
+            large_return(nth);
+    CHECK_SOUND(cache_s3fifo.check(&large.policy, LARGE - 1));
+    free(large.policy.memory);
 }
 
 /* --- the same again ------------------------------------------------------ */
@@ -1403,12 +1615,16 @@ static const struct test tests[] = {
     TEST(every_sequence_of_7_with_removals),
     TEST(random_sequences),
     TEST(clocks_go_round),
+    TEST(the_window_climbs),
     TEST(halves_of_a_hash),
     TEST(full_is_what_counts),
     TEST(every_reachable_state),
     TEST(an_admit_without_add_does_no_harm),
     TEST(what_was_admitted_is_known_by_its_hash),
     TEST(segments_follow_full),
+    TEST(lirs_forgets_several_at_once),
+    TEST(the_target_of_arc_follows_full),
+    TEST(ghosts_of_a_large_cache),
     TEST(unruly_sequences),
     TEST(every_state_of_an_unruly_cache),
     TEST(the_same_seed_gives_the_same_victims),
