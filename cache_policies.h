@@ -395,25 +395,23 @@ CACHE_INLINE uint32_t cache__fingerprint(uint64_t hash)
     return (uint32_t)(hash >> 32) << 16 | 0x10000u; /* never 0 */
 }
 
-/* Remembers a key that leaves, with the lower 16 bits of a stamp. */
+/* Remembers a key that leaves, with the lower 16 bits of a stamp.  It takes the
+ * first way that is free, else that of the oldest, of equals the last.  Which one
+ * that is cannot be predicted, so the ways are ranked and nothing branches. */
 CACHE_INLINE void cache__ghost_put(struct cache_ghosts *g, uint64_t hash,
                                    uint32_t stamp, uint32_t now)
 {
-    uint32_t *set = cache__ghost_set(g, hash), *oldest = set;
-    uint32_t way, age, oldest_age = 0;
+    const uint32_t ways = CACHE__GHOST_WAYS, is_free = 0x10000;
+    uint32_t *set = cache__ghost_set(g, hash), way, best = 0;
 
-    for (way = 0; way < CACHE__GHOST_WAYS; way++) {
-        if (set[way] == 0) {
-            oldest = &set[way];
-            break;
-        }
-        age = (now - set[way]) & 0xffff;
-        if (age >= oldest_age) {
-            oldest_age = age;
-            oldest = &set[way];
-        }
+    for (way = 0; way < ways; way++) {
+        uint32_t age = (now - set[way]) & 0xffff;
+        uint32_t rank = set[way] == 0 ? is_free * ways + (ways - 1 - way)
+                                      : age * ways + way;
+        best = rank > best ? rank : best;
     }
-    *oldest = cache__fingerprint(hash) | (stamp & 0xffff);
+    way = best < is_free * ways ? best % ways : ways - 1 - best % ways;
+    set[way] = cache__fingerprint(hash) | (stamp & 0xffff);
 }
 
 /* Forgets a key that comes back.  Returns false if it was not remembered;

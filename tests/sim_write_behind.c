@@ -45,17 +45,17 @@ struct write {
 enum state { CLEAN, WAITING, RETRYING, SENT, BLOCKED };
 
 struct key {
-    stamp newest;    /* what the application wants to be stored */
+    stamp newest; /* what the application wants to be stored */
 
     /* The machine. */
     enum state state;
-    stamp held;      /* newest that the machine has, if it is not CLEAN */
-    stamp first;     /* oldest that `held` stands for */
-    stamp sent;      /* SENT, BLOCKED: what is at the store */
+    stamp held;       /* newest that the machine has, if it is not CLEAN */
+    stamp first;      /* oldest that `held` stands for */
+    stamp sent;       /* SENT, BLOCKED: what is at the store */
     stamp sent_first; /* oldest that `sent` stands for */
-    uint32_t fails;  /* how often the record failed since its last write */
-    uint64_t since;  /* WAITING: when it began; RETRYING: when it failed */
-    uint64_t latest; /* WAITING, RETRYING: when it must be sent */
+    uint32_t fails;   /* how often the record failed since its last write */
+    uint64_t since;   /* WAITING: when it began; RETRYING: when it failed */
+    uint64_t latest;  /* WAITING, RETRYING: when it must be sent */
 
     /* What the application was told. */
     stamp confirmed; /* stored, by a completion or by a barrier */
@@ -109,15 +109,15 @@ static struct {
     uint64_t epoch;        /* lives so far */
     uint64_t last_version; /* of this life */
     bool closed;
-    uint32_t n_letters;    /* in this call of the machine */
+    uint32_t n_letters; /* in this call of the machine */
 
     /* How this world is. */
-    bool versions;        /* the store keeps them */
-    uint32_t hot;         /* percent of the writes that go to key 0 */
+    bool versions;          /* the store keeps them */
+    uint32_t hot;           /* percent of the writes that go to key 0 */
     uint32_t pace, latency; /* ms */
     uint32_t refuse, fail, time_out, fail_items; /* percent of batches */
-    uint32_t poison;      /* this key's batches fail; n_keys = none */
-    bool lazy;            /* the machine is asked every 64 ms only */
+    uint32_t poison; /* this key's batches fail; n_keys = none */
+    bool lazy;       /* the machine is asked every 64 ms only */
     uint64_t outage_from, outage_to;
 } s;
 
@@ -207,8 +207,8 @@ static int store_apply(const struct parcel *p)
 
     if (k->foreign)
         return CACHE_ECONFLICT;
-    if (s.versions && (p->epoch < k->epoch || (p->epoch == k->epoch &&
-                                               p->version < k->version))) {
+    if (s.versions && (p->epoch < k->epoch ||
+                       (p->epoch == k->epoch && p->version < k->version))) {
         RULE(p->stamp < k->stored, "a newer write has a higher version");
         total.conflicts++;
         return CACHE_ECONFLICT;
@@ -347,8 +347,7 @@ static void on_dead_letter(const struct cache_store_item *item, void *user)
     RULE(user == &s, "a hook is given its user");
     RULE(number != 0 && is_write(item, number),
          "a dead letter is the write that will not be stored");
-    RULE(k->state == CLEAN ? item->status != 0
-                           : item->status == CACHE_ECLOSED,
+    RULE(k->state == CLEAN ? item->status != 0 : item->status == CACHE_ECLOSED,
          "a dead letter says why");
     s.n_letters++;
     k->buried = number > k->buried ? number : k->buried;
@@ -373,9 +372,8 @@ static bool is_settled(const struct barrier *b)
         const struct key *k = &s.keys[i];
 
         if (k->state != CLEAN &&
-            (k->first <= b->to ||
-             ((k->state == SENT || k->state == BLOCKED) &&
-              k->sent_first <= b->to)))
+            (k->first <= b->to || ((k->state == SENT || k->state == BLOCKED) &&
+                                   k->sent_first <= b->to)))
             return false;
     }
     return true;
@@ -696,8 +694,7 @@ static void pass(uint64_t until)
         uint64_t due_ms = cache_wb_due_ms(&s.w);
 
         RULE(due_ms == UINT64_MAX ||
-                 due_ms <= s.now + s.config.interval_ms +
-                               s.config.retry_cap_ms,
+                 due_ms <= s.now + s.config.interval_ms + s.config.retry_cap_ms,
              "what is due is due soon");
         if (s.lazy && due_ms != UINT64_MAX)
             due_ms = (due_ms | 63) + 1;
@@ -921,8 +918,7 @@ static void worlds(void)
            (unsigned long long)total.crashes,
            (unsigned long long)total.clean_closes,
            (unsigned long long)total.full, (unsigned long long)total.dead,
-           (unsigned long long)total.lost,
-           (unsigned long long)total.barriers);
+           (unsigned long long)total.lost, (unsigned long long)total.barriers);
     if (n >= N_SEEDS) /* each of these happens in one seed out of ten */
         CHECK(total.faults > n && total.late > n / 10 &&
               total.conflicts > n / 10 && total.crashes > n / 10 &&

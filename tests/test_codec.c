@@ -155,10 +155,10 @@ static void string_of_bad_bytes(void)
         size_t len;
         int rc;
     } cases[] = {
-        { "", 0, CACHE_ECODEC },          /* not even the zero */
-        { "abc", 3, CACHE_ECODEC },       /* no zero */
-        { "a\0c", 4, CACHE_ECODEC },      /* a zero inside */
-        { "\0\0", 2, CACHE_ECODEC },      /* two of them */
+        { "", 0, CACHE_ECODEC },     /* not even the zero */
+        { "abc", 3, CACHE_ECODEC },  /* no zero */
+        { "a\0c", 4, CACHE_ECODEC }, /* a zero inside */
+        { "\0\0", 2, CACHE_ECODEC }, /* two of them */
         { "abc", 4, 0 },
         { "", 1, 0 },
     };
@@ -179,9 +179,9 @@ static void string_of_bad_bytes(void)
 }
 
 static const struct test tests[] = {
-    TEST(object_round_trip), TEST(object_unaligned),
+    TEST(object_round_trip),      TEST(object_unaligned),
     TEST(object_of_another_size), TEST(string_round_trip),
-    TEST(string_too_long), TEST(string_of_bad_bytes),
+    TEST(string_too_long),        TEST(string_of_bad_bytes),
 };
 
 int main(int argc, char **argv)

@@ -250,8 +250,7 @@ static atomic_int n_refused;
 
 static bool out_of_memory_now(void)
 {
-    if (atomic_load(&memory_left) < 0 ||
-        atomic_fetch_sub(&memory_left, 1) != 0)
+    if (atomic_load(&memory_left) < 0 || atomic_fetch_sub(&memory_left, 1) != 0)
         return false;
     atomic_fetch_add(&n_refused, 1);
     return true;
@@ -797,7 +796,13 @@ static void open_wants_sense(void)
 static void table_names(void)
 {
     static const char *const names[] = {
-        "a", "_", "Users_2", "order", "values", "index", "TABLE",
+        "a",
+        "_",
+        "Users_2",
+        "order",
+        "values",
+        "index",
+        "TABLE",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     };
     char text[100];
@@ -900,7 +905,8 @@ static void open_of_another_schema(void)
         CHECK_EQ(sqlite3_open(path, &c), SQLITE_OK);
         CHECK_STR(sql_text_on(c, "PRAGMA journal_mode"), "delete");
         CHECK_STR(sql_text_on(c, "SELECT count(*) FROM sqlite_schema"
-                                 " WHERE name = 'cache_writers'"), "0");
+                                 " WHERE name = 'cache_writers'"),
+                  "0");
         CHECK_EQ(sqlite3_close(c), SQLITE_OK);
         tear_down();
     }
@@ -953,8 +959,9 @@ static void open_by_many_at_once(void)
         prepare();
         CHECK_EQ(pthread_barrier_init(&start, NULL, COUNT(openers)), 0);
         for (i = 0; i < COUNT(openers); i++)
-            CHECK_EQ(pthread_create(&threads[i], NULL, open_at_once,
-                                    &openers[i]), 0);
+            CHECK_EQ(
+                pthread_create(&threads[i], NULL, open_at_once, &openers[i]),
+                0);
         for (i = 0; i < COUNT(openers); i++)
             (void)pthread_join(threads[i], NULL);
         pthread_barrier_destroy(&start);
@@ -1044,9 +1051,9 @@ static void empty_value_has_no_pointer(void)
 static void binary_keys(void)
 {
     static const struct cache_bytes keys[] = {
-        { "", 0 },       { "\0", 1 },     { "\0\0", 2 },       { "a", 1 },
-        { "a\0", 2 },    { "a\0b", 3 },   { "a\0c", 3 },       { "A", 1 },
-        { "\xff", 1 },   { "1", 1 },      { "1.0", 3 },        { " 1", 2 },
+        { "", 0 },         { "\0", 1 },   { "\0\0", 2 },          { "a", 1 },
+        { "a\0", 2 },      { "a\0b", 3 }, { "a\0c", 3 },          { "A", 1 },
+        { "\xff", 1 },     { "1", 1 },    { "1.0", 3 },           { " 1", 2 },
         { "\xff\xff", 2 }, { "NULL", 4 }, { "x' OR 1=1 --", 12 },
     };
     struct cache_store_item items[COUNT(keys)];
@@ -1115,8 +1122,11 @@ static void buffer_too_small(void)
     static const struct {
         size_t room;
         int status;
-    } cases[] = { { 0, CACHE_ETOOBIG }, { 1, CACHE_ETOOBIG },
-                  { 9, CACHE_ETOOBIG }, { 10, 0 }, { 11, 0 } };
+    } cases[] = { { 0, CACHE_ETOOBIG },
+                  { 1, CACHE_ETOOBIG },
+                  { 9, CACHE_ETOOBIG },
+                  { 10, 0 },
+                  { 11, 0 } };
     size_t i;
 
     set_up();
@@ -1201,7 +1211,8 @@ static void batch_is_in_order(void)
     CHECK_EQ(items[10].status, CACHE_EKEY);
     CHECK_STR(text_of(&items[11]), "4");
     CHECK_EQ(items[1].status | items[3].status | items[5].status |
-                 items[7].status | items[8].status | items[9].status, 0);
+                 items[7].status | items[8].status | items[9].status,
+             0);
     CHECK_STR(value("a"), "(absent)");
     CHECK_STR(value("b"), "4");
     tear_down();
@@ -1224,13 +1235,13 @@ static void expired_is_not_found(void)
         uint64_t found_ms; /* what a get gives back */
         int status;
     } cases[] = {
-        { 0, 2000000, 0, 0 },                   /* never */
-        { 2000000, 1999999, 2000000, 0 },       /* the last moment */
+        { 0, 2000000, 0, 0 },             /* never */
+        { 2000000, 1999999, 2000000, 0 }, /* the last moment */
         { 2000000, 2000000, 0, CACHE_EKEY },
         { 2000000, 2000001, 0, CACHE_EKEY },
-        { 1, 1000000, 0, CACHE_EKEY },          /* dead when it was written */
+        { 1, 1000000, 0, CACHE_EKEY }, /* dead when it was written */
         { INT64_MAX, 2000000, INT64_MAX, 0 },
-        { UINT64_MAX, 2000000, 0, 0 },          /* beyond SQLite: never */
+        { UINT64_MAX, 2000000, 0, 0 }, /* beyond SQLite: never */
         { (uint64_t)INT64_MAX + 1, 2000000, 0, 0 },
     };
     struct cache_store_item item;
@@ -1335,7 +1346,7 @@ static void expired_rows_are_deleted(void)
         put_expiring(long_key, 2000000);
         put_expiring(longer_key, 0);
         put_expiring("", 2000000); /* the least of all keys */
-        sweep(MANY); /* nothing has expired: nothing goes */
+        sweep(MANY);               /* nothing has expired: nothing goes */
         CHECK_EQ(n_rows(), MANY + 3);
         atomic_store(&wall_ms, 1999999);
         sweep(MANY);
@@ -1469,8 +1480,7 @@ static void versions_without_end(void)
         (void)snprintf(text, sizeof text, "%u", (unsigned)i);
         CHECK_EQ(put_on(db, "a", text, versions[i]), 0);
         CHECK_STR(value("a"), text);
-        (void)snprintf(ver, sizeof ver, "%lld",
-                       (long long)(db->writer >> 40));
+        (void)snprintf(ver, sizeof ver, "%lld", (long long)(db->writer >> 40));
         CHECK_STR(sql_text("SELECT ver >> 40 FROM cache"), ver);
     }
     CHECK_EQ(put_on(db, "a", "old", 5), CACHE_ECONFLICT);
@@ -1515,13 +1525,15 @@ static void settings_are_in_force(void)
     CHECK_STR(sql_text("PRAGMA busy_timeout"), "5000");
     CHECK_STR(sql_text("PRAGMA cache_size"), "-65536");
     CHECK_STR(sql_text("SELECT sql LIKE '%WITHOUT ROWID' FROM sqlite_schema"
-                       " WHERE name = 'cache'"), "1");
+                       " WHERE name = 'cache'"),
+              "1");
     tear_down();
     prepare();
     config.large_values = true;
     open_store(0);
     CHECK_STR(sql_text("SELECT sql LIKE '%WITHOUT ROWID' FROM sqlite_schema"
-                       " WHERE name = 'cache'"), "0");
+                       " WHERE name = 'cache'"),
+              "0");
     tear_down();
 }
 
@@ -1928,8 +1940,8 @@ static int open_without_rights(bool read_only)
     pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        if (geteuid() == 0 && (setgroups(0, NULL) != 0 ||
-                               setgid(65534) != 0 || setuid(65534) != 0))
+        if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 ||
+                               setuid(65534) != 0))
             _exit(1);
         config.read_only = read_only;
         _exit(cache_sqlite_open(db, &config) == CACHE_EACCESS &&
@@ -1990,10 +2002,10 @@ static void damaged_file(void)
         open_store(0);
         n_right = n_damaged = 0;
         for (i = 0; i < MANY; i += 4) { /* each batch on its own page or two */
-            struct cache_store_item items[] = {
-                get(many_keys[i]), get(many_keys[i + 1]), get(many_keys[i + 2]),
-                get(many_keys[i + 3])
-            };
+            struct cache_store_item items[] = { get(many_keys[i]),
+                                                get(many_keys[i + 1]),
+                                                get(many_keys[i + 2]),
+                                                get(many_keys[i + 3]) };
             int k;
 
             run(items, COUNT(items));
@@ -2188,7 +2200,7 @@ static void many_stores_on_one_file(void)
     prepare();
     use_real_disk();
     for (i = 0; i < N_WRITERS; i++) {
-        writers[i] = (struct writer){ &stores[i], i, false };
+        writers[i] = (struct writer) { &stores[i], i, false };
         open_store(i);
     }
     for (i = 0; i < N_WRITERS; i++)
@@ -2217,7 +2229,7 @@ static void many_threads_on_one_store(void)
 
     set_up();
     for (i = 0; i < N_WRITERS; i++) {
-        writers[i] = (struct writer){ db, i, false };
+        writers[i] = (struct writer) { db, i, false };
         CHECK_EQ(pthread_create(&threads[i], NULL, write_much, &writers[i]), 0);
     }
     for (i = 0; i < N_WRITERS; i++)
@@ -2440,8 +2452,8 @@ static void wb_check_dirty(void)
         if (item == NULL && wb_removed[i])
             continue;
         CHECK(item != NULL);
-        CHECK_EQ(item->op, wb_removed[i] ? CACHE_STORE_REMOVE
-                                         : CACHE_STORE_PUT);
+        CHECK_EQ(item->op,
+                 wb_removed[i] ? CACHE_STORE_REMOVE : CACHE_STORE_PUT);
         if (!wb_removed[i])
             CHECK_EQ(memcmp(item->value.data, wb_values[i], WB_VALUE), 0);
     }

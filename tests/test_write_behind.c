@@ -129,8 +129,8 @@ static void sound(void)
     CHECK_SOUND(cache_wb_check(&w));
     for (r = 1; r <= w.n_records; r++)
         in_use += w.records[r].state != CACHE_WB_FREE;
-    CHECK_EQ(s->n_accepted, s->n_stored + s->n_coalesced + s->n_dead +
-                                s->n_lost + in_use);
+    CHECK_EQ(s->n_accepted,
+             s->n_stored + s->n_coalesced + s->n_dead + s->n_lost + in_use);
     CHECK_EQ(s->n_dead + s->n_lost, n_letters);
 }
 
@@ -191,8 +191,7 @@ static struct cache_store_batch *next_of(size_t n_items, uint64_t now_ms)
     return batch;
 }
 
-static void finish(struct cache_store_batch *batch, int status,
-                   uint64_t now_ms)
+static void finish(struct cache_store_batch *batch, int status, uint64_t now_ms)
 {
     size_t i;
 
@@ -284,9 +283,11 @@ static void config_errors(void)
         { "no keys", { .max_value_bytes = 1 }, CACHE_ELIMIT },
         { "no values", { .max_key_bytes = 1 }, CACHE_ELIMIT },
         { "keys beyond reason",
-          { .max_key_bytes = SIZE_MAX, .max_value_bytes = 1 }, CACHE_ELIMIT },
+          { .max_key_bytes = SIZE_MAX, .max_value_bytes = 1 },
+          CACHE_ELIMIT },
         { "values beyond reason",
-          { .max_key_bytes = 1, .max_value_bytes = SIZE_MAX }, CACHE_ELIMIT },
+          { .max_key_bytes = 1, .max_value_bytes = SIZE_MAX },
+          CACHE_ELIMIT },
         /* rounding these up must not come out as 0 bytes where size_t has 32
          * bits */
         { "keys of 4 GB",
@@ -296,42 +297,66 @@ static void config_errors(void)
           { .max_key_bytes = 1, .max_value_bytes = UINT32_MAX },
           CACHE_ELIMIT },
         { "max_dirty",
-          { .max_key_bytes = 1, .max_value_bytes = 1,
-            .max_dirty = CACHE_MAX_CAPACITY / 4 + 1 }, CACHE_ELIMIT },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .max_dirty = CACHE_MAX_CAPACITY / 4 + 1 },
+          CACHE_ELIMIT },
         { "max_batch above max_dirty",
-          { .max_key_bytes = 1, .max_value_bytes = 1, .max_dirty = 4,
-            .max_batch = 5 }, CACHE_ELIMIT },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .max_dirty = 4,
+            .max_batch = 5 },
+          CACHE_ELIMIT },
         { "max_batch above the default of max_dirty",
-          { .max_key_bytes = 1, .max_value_bytes = 1,
-            .max_batch = CACHE_WB_DEFAULT_MAX_DIRTY + 1 }, CACHE_ELIMIT },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .max_batch = CACHE_WB_DEFAULT_MAX_DIRTY + 1 },
+          CACHE_ELIMIT },
         { "max_in_flight",
-          { .max_key_bytes = 1, .max_value_bytes = 1, .max_dirty = 1,
-            .max_in_flight = UINT32_MAX }, CACHE_ELIMIT },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .max_dirty = 1,
+            .max_in_flight = UINT32_MAX },
+          CACHE_ELIMIT },
         { "max_in_flight x max_batch has more than 32 bits",
-          { .max_key_bytes = 1, .max_value_bytes = 1, .max_dirty = 1u << 17,
-            .max_batch = 1u << 17, .max_in_flight = 1u << 16 },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .max_dirty = 1u << 17,
+            .max_batch = 1u << 17,
+            .max_in_flight = 1u << 16 },
           CACHE_ELIMIT },
         { "base above cap",
-          { .max_key_bytes = 1, .max_value_bytes = 1, .retry_base_ms = 2,
-            .retry_cap_ms = 1 }, CACHE_ERETRY },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .retry_base_ms = 2,
+            .retry_cap_ms = 1 },
+          CACHE_ERETRY },
         { "default base above cap",
-          { .max_key_bytes = 1, .max_value_bytes = 1,
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
             .retry_cap_ms = CACHE_WB_DEFAULT_RETRY_BASE_MS - 1 },
           CACHE_ERETRY },
         { "base above the default cap",
-          { .max_key_bytes = 1, .max_value_bytes = 1,
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
             .retry_base_ms = CACHE_WB_DEFAULT_RETRY_CAP_MS + 1 },
           CACHE_ERETRY },
         { "cap so high that times overflow",
-          { .max_key_bytes = 1, .max_value_bytes = 1,
-            .retry_cap_ms = UINT64_MAX }, CACHE_ERETRY },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .retry_cap_ms = UINT64_MAX },
+          CACHE_ERETRY },
         { "interval so long that times overflow",
-          { .max_key_bytes = 1, .max_value_bytes = 1,
-            .interval_ms = UINT64_MAX }, CACHE_ERETRY },
+          { .max_key_bytes = 1,
+            .max_value_bytes = 1,
+            .interval_ms = UINT64_MAX },
+          CACHE_ERETRY },
         { "more bytes than addresses",
-          { .max_key_bytes = INT32_MAX, .max_value_bytes = INT32_MAX,
+          { .max_key_bytes = INT32_MAX,
+            .max_value_bytes = INT32_MAX,
             .max_dirty = CACHE_MAX_CAPACITY / 4,
-            .max_batch = CACHE_MAX_CAPACITY / 4 }, CACHE_ESIZE },
+            .max_batch = CACHE_MAX_CAPACITY / 4 },
+          CACHE_ESIZE },
     };
     size_t i;
 
@@ -625,9 +650,9 @@ static void keys_with_equal_hashes(void)
 /* In every state but SENT, a write takes the place of the older one. */
 static void coalesces(void)
 {
-    static const enum cache_wb_state states[] = {
-        CACHE_WB_WAITING, CACHE_WB_RETRYING, CACHE_WB_BLOCKED
-    };
+    static const enum cache_wb_state states[] = { CACHE_WB_WAITING,
+                                                  CACHE_WB_RETRYING,
+                                                  CACHE_WB_BLOCKED };
     static const char *const contents[] = { "new", NULL, "" };
     struct cache_store_batch *batch;
     size_t i, j;
@@ -849,9 +874,7 @@ static void batch_by_count(void)
 
     open_small();
     for (i = 0; i < 6; i++) {
-        CHECK_EQ(cache_wb_due_ms(&w), i == 0   ? UINT64_MAX
-                                      : i >= 4 ? 0
-                                               : 100);
+        CHECK_EQ(cache_wb_due_ms(&w), i == 0 ? UINT64_MAX : i >= 4 ? 0 : 100);
         CHECK_EQ(put(keys[i], "v", i), 0);
     }
     batch = next_of(4, 5);
@@ -1185,8 +1208,12 @@ static void backoff_bounds(void)
     static const struct {
         uint64_t base, cap;
     } cases[] = {
-        { 10, 1000 }, { 1, 1 }, { 7, 7 }, { 3, UINT64_MAX / 4 },
-        { UINT64_MAX / 8, UINT64_MAX / 4 }, { 100, 101 },
+        { 10, 1000 },
+        { 1, 1 },
+        { 7, 7 },
+        { 3, UINT64_MAX / 4 },
+        { UINT64_MAX / 8, UINT64_MAX / 4 },
+        { 100, 101 },
     };
     uint64_t delays[N_FAILURES + 1], limit, longest[N_FAILURES + 1];
     unsigned n, seed;
@@ -1585,7 +1612,7 @@ static void full_and_all_of_it_sent(void)
         refuses(&item, CACHE_EFULL, true);
         for (i = 4; i-- > 0;) {
             CHECK(is_item(&batches[i]->items[0],
-                          (const char[]){ (char)('a' + 2 * i), '\0' }, "1"));
+                          (const char[]) { (char)('a' + 2 * i), '\0' }, "1"));
             if (round < 2)
                 finish(batches[i], round ? CACHE_EIO : 0, 10);
         }
@@ -1688,7 +1715,7 @@ static void give_up_of_everything(void)
     CHECK_EQ(w.stats.n_dead, 1);
     for (key[0] = 'a'; key[0] < 'i'; key[0]++)
         CHECK_EQ(put(key, "v", 100), 0);
-    batch = next_of(4, 100);        /* a to d */
+    batch = next_of(4, 100);         /* a to d */
     CHECK_EQ(put("b", "w", 100), 0); /* behind b */
     CHECK_EQ(put("e", "w", 100), 0); /* over e */
     CHECK_EQ(give_up(), 5);          /* b, and e to h */
