@@ -56,6 +56,7 @@ check-all: setup-test
 	    build/micro build/replay build/hitratio build/workload.filelog
 	@build/replay build/workload.filelog
 	@$(MAKE) -s micro
+	@$(MAKE) -s hitratio SIZES=100,10%
 	@TEST_SCALE=10 tests/run.sh $(plain) $(asan) $(tsan) $(clang) $(scripts)
 
 micro: setup-test

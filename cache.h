@@ -59,8 +59,8 @@
  *
  * COST
  *   12 bytes per entry beside key and value, + 4 with CACHE_EXPIRY, + 4 with
- *   CACHE_KEEP_HASH, + 4 with CACHE_WEIGHED, + 2 with CACHE_PINS, + the policy's
- *   (cache_policies.h).  What is off costs
+ *   CACHE_KEEP_HASH, + 4 with CACHE_WEIGHED, + 2 with CACHE_PINS, + the
+ *   policy's (cache_policies.h).  What is off costs
  *   no byte and no instruction; without CACHE_EXPIRY the clock is never read.
  *
  * SPDX-License-Identifier: MIT
@@ -2214,7 +2214,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *              key and value own outside of the cache.  With CACHE_WEIGHED, and
  *              only with it: an entry weighs this and its share of the block
  *              (struct cache_memory, entry_bytes).  Called when a value enters
- *              or is exchanged; what it says then counts until the entry leaves.
+ *              or is exchanged; what it says then counts as long as that stays.
  *              An entry of 4 GiB and more does not fit any cache.
  *   .cost      uint32_t (const K *key, const V *value, void *user): what it
  *              takes to get the value again, in a unit of yours (microseconds

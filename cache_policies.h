@@ -396,8 +396,9 @@ CACHE_INLINE uint32_t cache__fingerprint(uint64_t hash)
 }
 
 /* Remembers a key that leaves, with the lower 16 bits of a stamp.  It takes the
- * first way that is free, else that of the oldest, of equals the last.  Which one
- * that is cannot be predicted, so the ways are ranked and nothing branches. */
+ * first way that is free, else that of the oldest, of equals the last.  Which
+ * one that is cannot be predicted, so the ways are ranked and nothing branches.
+ */
 CACHE_INLINE void cache__ghost_put(struct cache_ghosts *g, uint64_t hash,
                                    uint32_t stamp, uint32_t now)
 {
@@ -1621,8 +1622,8 @@ CACHE_COLD const char *cache__minis_check(const struct cache_minis *m)
  * enough, or a loop longer than the cache would turn main over.
  *
  * With a window of 1 % this is a LIRS, good for loops and scans; with 20 % much
- * like S3-FIFO and 2Q; with 100 % a CLOCK, near to LRU.  With 5 % a ghost has to
- * come back three times as soon as main's oldest was used: then main changes
+ * like S3-FIFO and 2Q; with 100 % a CLOCK, near to LRU.  With 5 % a ghost has
+ * to come back three times as soon as main's oldest was used: then main changes
  * little, and what is asked for again and again, but not soon, stays in it.
  * Which is best, the mini-caches say: each has one of the shares and sees the
  * keys of which a hash is in a sample.  Another share is taken
@@ -2249,7 +2250,7 @@ static const struct cache_policy_verbs cache_random CACHE_UNUSED = {
 
 /* --- TTL: the soonest to expire ------------------------------------------
  * Redis 2.0 (2010) has it as volatile-ttl, there for a few entries sampled at
- * random; here the order is exact.
+ * random; here the order is exact.  Without CACHE_EXPIRY it is a FIFO.
  *
  *   [ 7 | a ]  [ 7 | d ]  [ 12 | b ]  ...  [ never | c ]  [ never | e ]
  *     leaves next                                            leaves last

@@ -358,7 +358,7 @@ static double model_gain(int share)
     return more - less > 2 * sqrt(more + less) ? more - less : 0;
 }
 
-/* What main would lose by the next larger window, at a quarter of a hit each. */
+/* What main would lose by the next larger window: each a quarter of a hit. */
 static int model_price(int share)
 {
     if (share < model.share)
