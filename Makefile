@@ -17,6 +17,8 @@ POLICIES = all
 SEED = 1
 TRACES = ../shared/traces
 CELLS = $(TRACES)/../reference/hitratio.tsv
+EXACT_HITS = $(wildcard $(TRACES)/../reference/exact_hits.tsv)
+export TRACES EXACT_HITS
 OUT = build/hitratio-table.tsv
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 CFLAGS = -std=gnu11 -g $(WARN) -I.

@@ -1,8 +1,8 @@
 #!/bin/sh
 # hitratio.sh: hits of the deterministic policies, one for one: on the
-# repository's own workload, and on the traces of ../shared where they are, the
-# small ones unless TEST_SCALE asks for more; and what hitratio says to files that
-# are not traces.
+# repository's own workload, and on the traces in TRACES that EXACT_HITS names
+# where the environment has both, the small ones unless TEST_SCALE asks for
+# more; and what hitratio says to files that are not traces.
 set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -26,14 +26,12 @@ refuses() { # file, part of the message
     fi
 }
 exact --exact=bench/workload.hits.tsv --traces=build
-shared=../shared
 small=--small
 [ "${TEST_SCALE:-1}" = 1 ] || small=
-if [ -f $shared/reference/exact_hits.tsv ]; then
-    exact --exact=$shared/reference/exact_hits.tsv --traces=$shared/traces \
-        $small
+if [ -f "${EXACT_HITS:-}" ]; then
+    exact --exact="$EXACT_HITS" --traces="$TRACES" $small
 else
-    echo "skipped: exact hits on the traces of $shared: they are not there"
+    echo "skipped: exact hits of more traces: EXACT_HITS is no file"
 fi
 : >"$dir/empty.txt"
 printf '0123456789' >"$dir/cut.K8"
