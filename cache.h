@@ -1177,27 +1177,15 @@ CACHE_INLINE int cache__begin_put(struct cache *c, uint32_t options,
     return options & CACHE_EXPIRY ? cache__deadline(c, ttl_ms, deadline) : 0;
 }
 
-/* An eviction after the next one is likely to take the slot that is returned,
- * 0 = no idea.  What it will touch of it has been sent for, except the node. */
-CACHE_INLINE uint32_t cache__look_ahead(struct cache *c,
-                                        const struct cache_kind *kind)
-{
-    uint32_t slot = cache__verbs(c, kind)->ahead(&c->policy);
-
-    CACHE__PREFETCH(cache__link(c, kind->options, slot));
-    return slot;
-}
-
-/* A slot for a new entry; 0 = all are taken. */
+/* A slot for a new entry, for which there is room. */
 CACHE_INLINE uint32_t cache__take_slot(struct cache *c, uint32_t options)
 {
     uint32_t slot = c->free_slots;
 
-    if (slot != 0) {
-        c->free_slots = *cache__link(c, options, slot) & ~CACHE__FREE;
-        return slot;
-    }
-    return c->fresh < c->capacity ? ++c->fresh : 0;
+    if (slot == 0)
+        return ++c->fresh;
+    c->free_slots = *cache__link(c, options, slot) & ~CACHE__FREE;
+    return slot;
 }
 
 CACHE_INLINE void cache__free_slot(struct cache *c, uint32_t options,
@@ -1376,30 +1364,58 @@ CACHE_INLINE int cache__admissible(const struct cache *c, uint32_t options,
     return 0;
 }
 
-/* The policy learns how many entries it has in a cache that is full now. */
-CACHE_INLINE void cache__measure(struct cache *c, uint32_t options,
-                                 uint32_t held)
+/* There is room for so many entries more, and so many bytes. */
+CACHE_INLINE bool cache__has_room(const struct cache *c, uint32_t options,
+                                  uint32_t entries, uint64_t bytes)
 {
-    uint32_t n = c->len - c->n_pinned - held;
-
-    if (options & (CACHE_WEIGHED | CACHE_PINS))
-        c->policy.full = n > 0 ? n : 1;
+    return c->len + entries <= c->capacity &&
+           ((options & CACHE_WEIGHED) == 0 ||
+            c->used_bytes + bytes <= c->max_bytes);
 }
 
-/* Evicts until an entry of this weight fits. */
-CACHE_COLD void cache__shed(struct cache *c, const struct cache_type *type,
-                            uint32_t weight)
+/* What the eviction after the next one is likely to touch is sent for. */
+CACHE_INLINE void cache__look_ahead(const struct cache *c,
+                                    const struct cache_type *type)
 {
+    size_t slot = cache__verbs(c, &type->kind)->ahead(&c->policy);
+
+    CACHE__PREFETCH(cache__link(c, type->kind.options, (uint32_t)slot));
+    CACHE__PREFETCH((unsigned char *)c->nodes + slot * type->node_bytes);
+}
+
+/* Evicts until there is room; cache__admissible says that there can be.  The
+ * policy learns how many entries it has in a cache that is full now.  Inline,
+ * so that the compiler knows which drop it is: that is a tenth of an eviction.
+ */
+CACHE_INLINE void cache__make_room(struct cache *c,
+                                   const struct cache_type *type,
+                                   uint32_t entries, uint64_t bytes)
+{
+    const uint32_t options = type->kind.options;
+    uint32_t governed = c->len - c->n_pinned - (c->held != 0);
     enum cache_cause cause;
     uint32_t slot;
 
-    if (c->used_bytes <= c->max_bytes - weight)
-        return;
-    cache__measure(c, type->kind.options, 0);
+    if (options & (CACHE_WEIGHED | CACHE_PINS))
+        c->policy.full = governed > 0 ? governed : 1;
     do {
         slot = cache__victim(c, &type->kind, &cause);
         type->drop(c, slot, cause);
-    } while (c->used_bytes > c->max_bytes - weight);
+    } while (!cache__has_room(c, options, entries, bytes));
+    cache__look_ahead(c, type);
+}
+
+/* A slot for a newcomer, for which others leave if they have to. */
+CACHE_INLINE uint32_t cache__enter(struct cache *c,
+                                   const struct cache_type *type,
+                                   const struct cache_item *item)
+{
+    const uint32_t options = type->kind.options;
+
+    cache__verbs(c, &type->kind)->admit(&c->policy, item);
+    if (!cache__has_room(c, options, 1, item->weight))
+        cache__make_room(c, type, 1, item->weight);
+    return cache__take_slot(c, options);
 }
 
 /* The entry in `slot` is to weigh item->weight, and cache__admissible says that
@@ -1409,27 +1425,24 @@ CACHE_COLD void cache__reweigh(struct cache *c, const struct cache_type *type,
                                uint32_t slot, const struct cache_item *item)
 {
     const struct cache_policy_verbs *policy = cache__verbs(c, &type->kind);
-    const bool governed = cache__governed(c, type->kind.options, slot);
-    const uint64_t others_at_most = c->max_bytes - item->weight;
-    enum cache_cause cause;
-    uint32_t victim;
+    const uint32_t options = type->kind.options, old = c->weights[slot];
+    const uint64_t more = item->weight > old ? item->weight - old : 0;
+    const bool governed = cache__governed(c, options, slot);
 
-    if (c->used_bytes - c->weights[slot] > others_at_most) {
-        if (governed)
+    if (!cache__has_room(c, options, 0, more)) {
+        if (governed) {
             policy->remove(&c->policy, slot);
-        c->held = governed ? slot : 0;
-        cache__measure(c, type->kind.options, governed);
-        do {
-            victim = cache__victim(c, &type->kind, &cause);
-            type->drop(c, victim, cause);
-        } while (c->used_bytes - c->weights[slot] > others_at_most);
-        c->held = 0;
-        if (governed)
+            c->held = slot;
+        }
+        cache__make_room(c, type, 0, more);
+        if (governed) {
+            c->held = 0;
             policy->add(&c->policy, slot, item);
+        }
     }
-    c->used_bytes += (uint64_t)item->weight - c->weights[slot];
+    c->used_bytes += (uint64_t)item->weight - old;
     if (!governed)
-        c->pinned_bytes += (uint64_t)item->weight - c->weights[slot];
+        c->pinned_bytes += (uint64_t)item->weight - old;
     c->weights[slot] = item->weight;
 }
 
@@ -1847,33 +1860,17 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         struct cache_item item_ = { hash_, weight_ ? weight_ : 1, 1,           \
                                     deadline_ };                               \
-        c->base.busy = true;                                                   \
+        if (name##__callbacks().weigh || name##__callbacks().cost)             \
+            c->base.busy = true;                                               \
         if (name##__callbacks().weigh && weight_ == 0)                         \
             item_.weight = cache__weight(                                      \
                 &c->base,                                                      \
                 name##__callbacks().weigh(key, value, c->base.user));          \
         if (name##__callbacks().cost)                                          \
             item_.cost = name##__callbacks().cost(key, value, c->base.user);   \
-        c->base.busy = false;                                                  \
+        if (name##__callbacks().weigh || name##__callbacks().cost)             \
+            c->base.busy = false;                                              \
         return item_;                                                          \
-    }                                                                          \
-    CACHE_INLINE uint32_t name##__room(struct name *c,                         \
-                                       const struct cache_item *item_)         \
-    {                                                                          \
-        uint32_t slot_;                                                        \
-        enum cache_cause cause_;                                               \
-        cache__verbs(&c->base, &name##__kind)->admit(&c->base.policy, item_);  \
-        if (name##__kind.options & CACHE_WEIGHED)                              \
-            cache__shed(&c->base, &name##__type, item_->weight);               \
-        slot_ = cache__take_slot(&c->base, name##__options);                   \
-        if (slot_ != 0)                                                        \
-            return slot_;                                                      \
-        cache__measure(&c->base, name##__options, 0);                          \
-        slot_ = cache__victim(&c->base, &name##__kind, &cause_);               \
-        name##__drop(&c->base, slot_, cause_);                                 \
-        slot_ = cache__look_ahead(&c->base, &name##__kind);                    \
-        CACHE__PREFETCH(&c->nodes[slot_]);                                     \
-        return cache__take_slot(&c->base, name##__options);                    \
     }                                                                          \
     CACHE_UNUSED static int name##__insert(                                    \
         struct name *c, const name##_key *key, const name##_value *value,      \
@@ -1890,7 +1887,7 @@ template <> struct cache__dear<cache_bytes> {
             return rc_;                                                        \
         if (*slot_ != 0)                                                       \
             name##__drop(&c->base, *slot_, CACHE_CAUSE_EXPIRED);               \
-        *slot_ = name##__room(c, &item_);                                      \
+        *slot_ = cache__enter(&c->base, &name##__type, &item_);                \
         c->nodes[*slot_].key = own_;                                           \
         c->nodes[*slot_].value = *value;                                       \
         cache__publish(&c->base, &name##__kind, *slot_, &item_);               \
