@@ -138,7 +138,11 @@ enum cache_option {
                                 or struct cache_bytes */
     CACHE_WEIGHED = 0x800, /* a limit in bytes too: config.max_bytes, .weigh */
     CACHE_PINS = 0x1000,   /* name_pin keeps an entry from being evicted */
+    CACHE_PLAIN_DATA = 0x2000, /* shared caches: key and value are bytes that
+                                  refer to nothing, so they may be copied out
+                                  without a lock (cache_shared.h) */
 
+    CACHE__SHARD = 0x4000, /* one of the caches that make a shared one */
     CACHE__POLICY_BITS = 0x3f,
     CACHE__FEATURE_BITS = 0x1f00
 };
@@ -171,13 +175,22 @@ enum cache_option {
 #define CACHE__IS_POLICY(o)                                                    \
     (CACHE__POLICIES(CACHE__IS_THIS, o) CACHE__CODE(o) == CACHE_POLICY_DYNAMIC)
 
-/* The verbs that the options name; NULL for CACHE_POLICY_DYNAMIC. */
+/* The verbs that the options name; NULL for CACHE_POLICY_DYNAMIC.  Where a hit
+ * moves entries or observes, a shard has a variant. */
 #define CACHE__CHOICE(o, code, verbs) CACHE__CODE(o) == (code) ? &(verbs):
-#define CACHE__POLICY_OF(o) (CACHE__POLICIES(CACHE__CHOICE, o) NULL)
+#define CACHE__IS_SHARD_OF(o, code)                                            \
+    (((o)&CACHE__SHARD) != 0 && CACHE__CODE(o) == (code))
+#define CACHE__POLICY_OF(o)                                                    \
+    (CACHE__IS_SHARD_OF(o, CACHE_LRU) ? &cache_lru_shard                       \
+     : CACHE__IS_SHARD_OF(o, CACHE_ADAPTIVE)                                   \
+         ? &cache_adaptive_shard                                               \
+         : CACHE__POLICIES(CACHE__CHOICE, o) NULL)
 
 /* The function that turns config.policy into verbs, if there is to be one. */
 #define CACHE__CHOOSER_OF(o)                                                   \
-    (CACHE__CODE(o) == CACHE_POLICY_DYNAMIC ? cache__policy_by_code : NULL)
+    (CACHE__CODE(o) != CACHE_POLICY_DYNAMIC ? NULL                             \
+     : (o)&CACHE__SHARD                     ? cache__shard_policy_by_code      \
+                                            : cache__policy_by_code)
 
 /* Why a value left the cache. */
 enum cache_cause {
@@ -223,6 +236,8 @@ enum cache_error {
     CACHE_EOWNER = -5033,
     CACHE_EWEIGHT = -5034,
     CACHE_EPOLICY = -5035,
+    CACHE_ERETAIN = -5036,
+    CACHE_ESHARDS = -5037,
 
     /* from stores, codecs and the write-behind machine */
     CACHE_ECODEC = -5041,
@@ -276,6 +291,12 @@ CACHE_COLD const char *cache_strerror(int code)
                "max_bytes holds at least one entry";
     case CACHE_EPOLICY:
         return "config: policy is not one, or the type has its own";
+    case CACHE_ERETAIN:
+        return "retain is for shared caches, and neither it nor key_copy goes "
+               "with CACHE_PLAIN_DATA";
+    case CACHE_ESHARDS:
+        return "config: shards is above the capacity or 65536, or the cache is "
+               "not shared";
     case CACHE_EOWNER: return "keys that are pointers need .key_copy here";
     case CACHE_EPATH:
         return "config: path or table name is missing or not valid";
@@ -313,6 +334,8 @@ struct cache_config {
                          entry is never returned after its time to live, and
                          may go up to one tick before its end.  2^32 ticks
                          are the longest life of cache and entry. */
+    uint32_t shards;    /* of a shared cache: parts with a lock each, rounded up
+                           to a power of two; 0 = by cores and capacity */
     uint64_t seed;      /* of the hash; 0 = random, which is what keeps keys
                          chosen by an attacker out of one chain */
     uint64_t (*now)(void *user); /* monotonic milliseconds; NULL = the coarse
@@ -578,52 +601,60 @@ CACHE_COLD uint64_t cache__random_seed(const void *salt)
 
 /* --- the engine: slots and hashes, no keys and no values ----------------- */
 
-/* The part of a cache that does not depend on its types. */
+/* The part of a cache that does not depend on its types.  First what a look-up
+ * reads: one line, which nothing else is in; then what is set once; last what
+ * each insertion writes. */
 struct cache {
-    uint32_t *heads;   /* first word of each chain; 0 = the chain is empty */
-    uint32_t *chain;   /* per slot: the next word of its chain or, marked with
-                         CACHE__FREE, the next slot of the free list; then the
-                         hash, if it is kept.  [0] is 0 */
-    uint32_t *expire;  /* per slot: the tick at which it is dead; 0 = never,
-                         and in every free slot.  NULL without CACHE_EXPIRY */
-    void *nodes;       /* per slot: struct name_node */
-    uint32_t *weights; /* per slot: bytes.  NULL without CACHE_WEIGHED */
-    uint16_t *pins;    /* per slot: pins that hold it, 0 in every free slot.
-                          NULL without CACHE_PINS */
-    struct cache_policy policy;
+    uint32_t *heads;    /* first word of each chain; 0 = the chain is empty */
+    uint32_t *chain;    /* per slot: the next word of its chain or, marked with
+                          CACHE__FREE, the next slot of the free list; then the
+                          hash, if it is kept.  [0] is 0 */
+    uint32_t *expire;   /* per slot: the tick at which it is dead; 0 = never,
+                          and in every free slot.  NULL without CACHE_EXPIRY */
+    void *nodes;        /* per slot: struct name_node */
+    uint32_t n_heads;   /* 2 x capacity */
+    uint32_t slot_bits; /* a word of a chain: a slot below, a tag above */
+    uint32_t slot_mask; /* 2^slot_bits - 1, at least the capacity */
+    uint32_t sequence;  /* with CACHE_PLAIN_DATA: odd while what threads without
+                           the lock may see is written */
+    struct cache_policy policy; /* `marks`, `now` and `full` fill the line */
     const struct cache_policy_verbs *verbs; /* of the policy */
 
+    uint32_t *weights;     /* per slot: bytes.  NULL without CACHE_WEIGHED */
+    uint16_t *pins;        /* per slot: pins that hold it, 0 in every free slot.
+                              NULL without CACHE_PINS */
     uint64_t seed;         /* of the hash */
-    uint32_t n_heads;      /* 2 x capacity */
-    uint32_t slot_bits;    /* a word of a chain: a slot below, a tag above */
-    uint32_t slot_mask;    /* 2^slot_bits - 1, at least the capacity */
+    uint32_t hash_shift;   /* of a shard: upper bits of a hash that chose it */
     uint32_t capacity;     /* entries at most */
-    uint32_t len;          /* entries now, expired ones included */
-    uint32_t fresh;        /* slots 1 to fresh have been used at least once */
-    uint32_t free_slots;   /* head of the list of slots that were freed */
-    bool busy;             /* a callback of this cache is running */
     uint32_t n_pinned;     /* entries that the policy does not have */
     uint32_t held;         /* the slot that is given another weight; or 0 */
     uint32_t entry_bytes;  /* an entry's share of the block */
+    uint32_t tick_ms;      /* length of a tick */
     uint64_t max_bytes;    /* weight of all entries at most */
     uint64_t used_bytes;   /* weight of all entries now */
     uint64_t pinned_bytes; /* of these: pinned */
 
-    uint32_t tick;          /* the latest tick seen: starts at 1, never falls */
-    uint32_t tick_ms;       /* length of a tick */
     uint64_t start_ms;      /* config.now() at init */
     uint64_t next_tick_ms;  /* when `tick` will be out of date */
     uint64_t ttl_ms;        /* of a put without one, CACHE_NEVER = forever */
+    uint32_t tick;          /* the latest tick seen: starts at 1, never falls */
     uint32_t soonest;       /* no entry has an earlier deadline than this */
     uint32_t sweep_at;      /* the slot that the sweep looked at last */
     uint32_t sweep_soonest; /* earliest deadline that this sweep left behind */
 
-    struct cache_stats stats;
     uint64_t (*now)(void *user);
     void (*free)(void *memory, void *user);
     void *user;
     void *memory;       /* the block, if it is ours to free */
     size_t total_bytes; /* size of the block */
+    struct cache_stats stats;
+
+    uint32_t len;        /* entries now, expired ones included */
+    uint32_t fresh;      /* slots 1 to fresh have been used at least once */
+    uint32_t free_slots; /* head of the list of slots that were freed */
+    uint32_t leaving;    /* of a shard: head of the list of slots whose values
+                            are still to be handed to callbacks */
+    bool busy;           /* a callback of this cache is running */
 };
 
 /* What a type is made of, as a constant: the compiler sees through it. */
@@ -645,6 +676,105 @@ struct cache_type {
 };
 
 #define CACHE__FREE 0x80000000u /* in `chain`: the slot holds no entry */
+
+/* --- engine: what threads without the lock may see -----------------------
+ * They look at a shard with CACHE_PLAIN_DATA while somebody who has its lock
+ * writes: heads, chain, expire and nodes, which never move.  A seqlock as in
+ * H.-J. Boehm, "Can Seqlocks Get Along with Programming Language Memory
+ * Models?", MSPC 2012.  The writer:
+ *
+ *   sequence + 1;  release fence;  what they may see;  sequence + 1, release
+ *
+ * A reader who saw any of it sees that the sequence has moved, and looks again.
+ * A slot that no chain leads to may be written without: the insertion into the
+ * index is what shows it.
+ */
+
+CACHE_INLINE void cache__set_word(uint32_t options, uint32_t *word,
+                                  uint32_t value)
+{
+    if (options & CACHE__SHARD)
+        CACHE_ATOMIC_STORE(word, value);
+    else
+        *word = value;
+}
+
+CACHE_INLINE void cache__begin_writing(struct cache *c, uint32_t options)
+{
+    if ((options & CACHE_PLAIN_DATA) == 0)
+        return;
+    CACHE_ATOMIC_STORE(&c->sequence, c->sequence + 1);
+    CACHE_FENCE_RELEASE();
+}
+
+CACHE_INLINE void cache__end_writing(struct cache *c, uint32_t options)
+{
+    if (options & CACHE_PLAIN_DATA)
+        CACHE_ATOMIC_STORE_RELEASE(&c->sequence, c->sequence + 1);
+}
+
+#if defined(__GNUC__)
+#define CACHE__ANY_TYPE __attribute__((may_alias))
+#else
+#define CACHE__ANY_TYPE
+#endif
+typedef uint64_t CACHE__ANY_TYPE cache__word64;
+typedef uint32_t CACHE__ANY_TYPE cache__word32;
+typedef uint16_t CACHE__ANY_TYPE cache__word16;
+
+#if defined(__GNUC__)
+#define CACHE__UNROLL _Pragma("GCC unroll 8")
+#else
+#define CACHE__UNROLL
+#endif
+
+/* Copies words of `width` bytes from `at` on, by stores that do not tear.
+ * Returns where less than one is left. */
+CACHE_INLINE size_t cache__store_words(unsigned char *to,
+                                       const unsigned char *from, size_t at,
+                                       size_t bytes, size_t width)
+{
+    cache__word64 w64;
+    cache__word32 w32;
+    cache__word16 w16;
+
+    CACHE__UNROLL
+    for (; at + width <= bytes; at += width) {
+        if (width == 8) {
+            memcpy(&w64, from + at, 8);
+            CACHE_ATOMIC_STORE((cache__word64 *)(void *)(to + at), w64);
+        } else if (width == 4) {
+            memcpy(&w32, from + at, 4);
+            CACHE_ATOMIC_STORE((cache__word32 *)(void *)(to + at), w32);
+        } else if (width == 2) {
+            memcpy(&w16, from + at, 2);
+            CACHE_ATOMIC_STORE((cache__word16 *)(void *)(to + at), w16);
+        } else {
+            CACHE_ATOMIC_STORE(to + at, from[at]);
+        }
+    }
+    return at;
+}
+
+/* How wide the words of a member may be.  `place` is its offset | the size of
+ * the struct: the address is a multiple of the powers of two that divide it. */
+CACHE_INLINE size_t cache__word_width(size_t place)
+{
+    return place % 8 == 0 && sizeof(void *) >= 8 ? 8
+           : place % 4 == 0                      ? 4
+           : place % 2 == 0                      ? 2
+                                                 : 1;
+}
+
+CACHE_INLINE void cache__store_bytes(void *to, const void *from, size_t bytes,
+                                     size_t place)
+{
+    size_t width = cache__word_width(place), at = 0;
+
+    for (; at < bytes; width /= 2)
+        at = cache__store_words((unsigned char *)to,
+                                (const unsigned char *)from, at, bytes, width);
+}
 
 /* --- engine: time -------------------------------------------------------- */
 
@@ -736,7 +866,7 @@ CACHE_INLINE void cache__set_deadline(struct cache *c, uint32_t options,
 {
     if ((options & CACHE_EXPIRY) == 0)
         return;
-    c->expire[slot] = deadline;
+    cache__set_word(options, &c->expire[slot], deadline);
     if (deadline != 0 && deadline < c->soonest)
         c->soonest = deadline;
     if (deadline != 0 && slot <= c->sweep_at && deadline < c->sweep_soonest)
@@ -755,6 +885,14 @@ CACHE_INLINE uint64_t cache__mixed(uint64_t hash)
 CACHE_INLINE uint32_t cache__upper(uint64_t hash)
 {
     return (uint32_t)(hash >> 32);
+}
+
+/* The hash of a key as its cache uses it: the bits that chose the shard are the
+ * same for all keys of a shard, so they go. */
+CACHE_INLINE uint64_t cache__placed(const struct cache *c, uint32_t options,
+                                    uint64_t hash)
+{
+    return options & CACHE__SHARD ? hash << c->hash_shift : hash;
 }
 
 /* 32 well-mixed bits of a hash, whatever it is. */
@@ -809,10 +947,10 @@ CACHE_INLINE void cache__index_insert(struct cache *c, uint32_t options,
     uint32_t *head = cache__head(c, hash);
     uint32_t *link = cache__link(c, options, slot);
 
-    link[0] = *head;
+    cache__set_word(options, &link[0], *head);
     if (cache__keeps_hash(options))
-        link[1] = cache__upper(hash);
-    *head = slot | cache__tag(c, hash);
+        cache__set_word(options, &link[1], cache__upper(hash));
+    cache__set_word(options, head, slot | cache__tag(c, hash));
 }
 
 CACHE_INLINE void cache__index_erase(struct cache *c, uint32_t options,
@@ -822,7 +960,7 @@ CACHE_INLINE void cache__index_erase(struct cache *c, uint32_t options,
 
     while ((*at & c->slot_mask) != slot)
         at = cache__link(c, options, *at & c->slot_mask);
-    *at = *cache__link(c, options, slot);
+    cache__set_word(options, at, *cache__link(c, options, slot));
 }
 
 /* --- engine: policy ------------------------------------------------------ */
@@ -836,6 +974,14 @@ CACHE_COLD const struct cache_policy_verbs *cache__policy_by_code(uint32_t code)
 {
     CACHE__POLICIES(CACHE__NAMED, code)
     return NULL;
+}
+
+CACHE_COLD const struct cache_policy_verbs *
+cache__shard_policy_by_code(uint32_t code)
+{
+    return code == CACHE_LRU        ? &cache_lru_shard
+           : code == CACHE_ADAPTIVE ? &cache_adaptive_shard
+                                    : cache__policy_by_code(code);
 }
 
 #define CACHE__SPELT(name, code, verbs)                                        \
@@ -970,6 +1116,8 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
     if (type->choose == NULL ? config->policy != 0
                              : cache__policy_for(type, config) == NULL)
         return CACHE_EPOLICY;
+    if (config->shards != 0 && (options & CACHE__SHARD) == 0)
+        return CACHE_ESHARDS;
     if ((options & CACHE_WEIGHED) == 0 && config->max_bytes != 0)
         return CACHE_EWEIGHT;
     if ((options & CACHE_EXPIRY) == 0) {
@@ -988,9 +1136,16 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
     return 0;
 }
 
+/* The callbacks that a type has, as far as init has to know. */
+enum cache__hooks {
+    CACHE__WEIGH = 1,
+    CACHE__RETAIN = 2,
+    CACHE__KEY_COPY = 4 /* or key_free */
+};
+
 /* Returns 0 and the bytes of the block, or what is wrong. */
 CACHE_COLD int cache__size(const struct cache_type *type,
-                           const struct cache_config *config, bool weighs,
+                           const struct cache_config *config, uint32_t hooks,
                            size_t *bytes)
 {
     int rc = cache__config_check(type, config);
@@ -998,26 +1153,32 @@ CACHE_COLD int cache__size(const struct cache_type *type,
 
     if (rc != 0)
         return rc;
+    if ((hooks & CACHE__RETAIN) && (type->kind.options & CACHE__SHARD) == 0)
+        return CACHE_ERETAIN;
+    if ((hooks & (CACHE__RETAIN | CACHE__KEY_COPY)) &&
+        (type->kind.options & CACHE_PLAIN_DATA))
+        return CACHE_ERETAIN;
     l = cache__plan(type, config);
     *bytes = l.total;
     if (l.total == 0)
         return CACHE_ESIZE;
     if ((type->kind.options & CACHE_WEIGHED) == 0)
-        return weighs ? CACHE_EWEIGHT : 0;
+        return hooks & CACHE__WEIGH ? CACHE_EWEIGHT : 0;
     if (cache__entry_bytes(&l, config) > UINT32_MAX)
         return CACHE_ESIZE;
-    return weighs && config->max_bytes >= cache__entry_bytes(&l, config)
+    return hooks & CACHE__WEIGH &&
+                   config->max_bytes >= cache__entry_bytes(&l, config)
                ? 0
                : CACHE_EWEIGHT;
 }
 
 CACHE_COLD size_t cache__memory_needed(const struct cache_type *type,
                                        const struct cache_config *config,
-                                       bool weighs)
+                                       uint32_t hooks)
 {
     size_t bytes;
 
-    return cache__size(type, config, weighs, &bytes) == 0 ? bytes : 0;
+    return cache__size(type, config, hooks, &bytes) == 0 ? bytes : 0;
 }
 
 /* Empties the index and the policy, whatever the arrays hold. */
@@ -1087,12 +1248,12 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
 }
 
 CACHE_COLD int cache__init_in(struct cache *c, const struct cache_type *type,
-                              const struct cache_config *config, bool weighs,
+                              const struct cache_config *config, uint32_t hooks,
                               void *buffer, size_t bytes)
 {
     size_t needed;
     int rc =
-        c == NULL ? CACHE_EINVAL : cache__size(type, config, weighs, &needed);
+        c == NULL ? CACHE_EINVAL : cache__size(type, config, hooks, &needed);
 
     if (rc != 0)
         return rc;
@@ -1103,11 +1264,11 @@ CACHE_COLD int cache__init_in(struct cache *c, const struct cache_type *type,
 }
 
 CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
-                           const struct cache_config *config, bool weighs)
+                           const struct cache_config *config, uint32_t hooks)
 {
     size_t bytes;
     int rc =
-        c == NULL ? CACHE_EINVAL : cache__size(type, config, weighs, &bytes);
+        c == NULL ? CACHE_EINVAL : cache__size(type, config, hooks, &bytes);
     void *memory;
 
     if (rc != 0)
@@ -1191,7 +1352,8 @@ CACHE_INLINE uint32_t cache__take_slot(struct cache *c, uint32_t options)
 CACHE_INLINE void cache__free_slot(struct cache *c, uint32_t options,
                                    uint32_t slot)
 {
-    *cache__link(c, options, slot) = c->free_slots | CACHE__FREE;
+    cache__set_word(options, cache__link(c, options, slot),
+                    c->free_slots | CACHE__FREE);
     c->free_slots = slot;
 }
 
@@ -1199,14 +1361,16 @@ CACHE_INLINE void cache__free_slot(struct cache *c, uint32_t options,
 CACHE_INLINE void cache__publish(struct cache *c, const struct cache_kind *kind,
                                  uint32_t slot, const struct cache_item *item)
 {
-    cache__index_insert(c, kind->options, slot, item->hash);
-    cache__verbs(c, kind)->add(&c->policy, slot, item);
     cache__set_deadline(c, kind->options, slot, item->deadline);
+    cache__begin_writing(c, kind->options);
+    cache__index_insert(c, kind->options, slot, item->hash);
+    cache__end_writing(c, kind->options);
+    cache__verbs(c, kind)->add(&c->policy, slot, item);
     if (kind->options & CACHE_WEIGHED) {
         c->weights[slot] = item->weight;
         c->used_bytes += item->weight;
     }
-    c->len++;
+    cache__set_word(kind->options, &c->len, c->len + 1);
     cache__count(kind->options, &c->stats.inserts);
 }
 
@@ -1237,12 +1401,14 @@ CACHE_INLINE void cache__withdraw(struct cache *c,
 {
     const uint32_t options = kind->options;
 
+    cache__begin_writing(c, options);
     cache__index_erase(c, options, slot, hash);
-    cache__release(c, kind, slot, hash, cause);
-    if (options & CACHE_EXPIRY)
-        c->expire[slot] = 0;
     cache__free_slot(c, options, slot);
-    c->len--;
+    if (options & CACHE_EXPIRY)
+        cache__set_word(options, &c->expire[slot], 0);
+    cache__end_writing(c, options);
+    cache__release(c, kind, slot, hash, cause);
+    cache__set_word(options, &c->len, c->len - 1);
     if (cause == CACHE_CAUSE_EVICTED)
         cache__count(options, &c->stats.evictions);
     else if (cause == CACHE_CAUSE_EXPIRED)
@@ -1251,23 +1417,29 @@ CACHE_INLINE void cache__withdraw(struct cache *c,
         cache__count(options, &c->stats.removes);
 }
 
+/* Weight, cost or deadline of an entry are others now: the policy hears it. */
+CACHE_INLINE void cache__changed(struct cache *c, const struct cache_kind *kind,
+                                 uint32_t slot, const struct cache_item *item)
+{
+    if (cache__governed(c, kind->options, slot))
+        cache__verbs(c, kind)->change(&c->policy, slot, item);
+}
+
 /* The entry's deadline is another from now on. */
 CACHE_INLINE void cache__redate(struct cache *c, const struct cache_kind *kind,
                                 uint32_t slot, const struct cache_item *item)
 {
     cache__set_deadline(c, kind->options, slot, item->deadline);
-    if (cache__governed(c, kind->options, slot))
-        cache__verbs(c, kind)->change(&c->policy, slot, item);
+    cache__changed(c, kind, slot, item);
 }
 
-/* The value in `slot` was exchanged. */
-CACHE_INLINE void cache__replaced(struct cache *c,
+/* The value in `slot` was exchanged, which is a use. */
+CACHE_INLINE void cache__revalued(struct cache *c,
                                   const struct cache_kind *kind, uint32_t slot,
                                   const struct cache_item *item)
 {
-    cache__redate(c, kind, slot, item);
+    cache__changed(c, kind, slot, item);
     cache__used(c, kind, slot, item->hash);
-    cache__count(kind->options, &c->stats.replaces);
 }
 
 /* An entry may have expired: it is worth a sweep. */
@@ -1397,7 +1569,7 @@ CACHE_INLINE void cache__make_room(struct cache *c,
     uint32_t slot;
 
     if (options & (CACHE_WEIGHED | CACHE_PINS))
-        c->policy.full = governed > 0 ? governed : 1;
+        CACHE_ATOMIC_STORE(&c->policy.full, governed > 0 ? governed : 1);
     do {
         slot = cache__victim(c, &type->kind, &cause);
         type->drop(c, slot, cause);
@@ -1497,15 +1669,17 @@ CACHE_COLD int cache__unpin(struct cache *c, const struct cache_kind *kind,
 
 /* --- engine: many entries ------------------------------------------------ */
 
+/* Reclaims what has expired; *budget slots are looked at, and what of it is not
+ * used stays.  Returns how many are still to be looked at. */
 CACHE_COLD uint32_t cache__sweep(struct cache *c, const struct cache_type *type,
-                                 uint32_t max_items)
+                                 uint32_t *budget)
 {
     uint32_t slot;
 
     if ((type->kind.options & CACHE_EXPIRY) == 0 || cache__begin(c) != 0 ||
         !cache__due(c))
         return 0;
-    while ((slot = cache__sweep_next(c, &max_items)) != 0)
+    while ((slot = cache__sweep_next(c, budget)) != 0)
         type->drop(c, slot, CACHE_CAUSE_EXPIRED);
     return cache__due(c) ? c->fresh - c->sweep_at : 0;
 }
@@ -1704,7 +1878,7 @@ template <> struct cache__dear<cache_bytes> {
 #endif
 
 /* Types, callbacks and the constant that describes them to the engine. */
-#define CACHE__DEFINE_TYPES(name, K, V, opts, ...)                             \
+#define CACHE__DEFINE_TYPES(name, K, V, opts, members, ...)                    \
     typedef K name##_key;                                                      \
     typedef V name##_value;                                                    \
     struct name##_node {                                                       \
@@ -1714,6 +1888,7 @@ template <> struct cache__dear<cache_bytes> {
     struct name {                                                              \
         struct cache base;                                                     \
         struct name##_node *nodes; /* by slot; [0] is never an entry */        \
+        members                                                                \
     };                                                                         \
     struct name##_cursor {                                                     \
         uint32_t slot; /* 0 = before the first entry */                        \
@@ -1732,13 +1907,16 @@ template <> struct cache__dear<cache_bytes> {
                           void *user) CACHE__NULL_DEFAULT;                     \
         uint32_t (*cost)(const name##_key *key, const name##_value *value,     \
                          void *user) CACHE__NULL_DEFAULT;                      \
+        void (*retain)(const name##_value *value,                              \
+                       void *user) CACHE__NULL_DEFAULT;                        \
     };                                                                         \
     CACHE__STATIC_ASSERT(                                                      \
         CACHE__IS_POLICY((opts) | CACHE__DEFAULT_OF(opts)),                    \
         "CACHE_DEFINE: the options name two policies, or what "                \
         "is none");                                                            \
     CACHE__STATIC_ASSERT(                                                      \
-        ((opts) & ~(CACHE__POLICY_BITS | CACHE__FEATURE_BITS)) == 0,           \
+        ((opts) & ~(CACHE__POLICY_BITS | CACHE__FEATURE_BITS | CACHE__SHARD |  \
+                    CACHE_PLAIN_DATA)) == 0,                                   \
         "CACHE_DEFINE: the options have an unknown bit");                      \
     enum {                                                                     \
         name##__options = (opts) | CACHE__DEFAULT_OF(opts) |                   \
@@ -1751,6 +1929,13 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         return __extension__(struct name##_callbacks) { __VA_ARGS__ };         \
     }                                                                          \
+    CACHE_INLINE uint32_t name##__hooks(void)                                  \
+    {                                                                          \
+        struct name##_callbacks has_ = name##__callbacks();                    \
+        return (has_.weigh ? CACHE__WEIGH : 0u) |                              \
+               (has_.retain ? CACHE__RETAIN : 0u) |                            \
+               (has_.key_copy || has_.key_free ? CACHE__KEY_COPY : 0u);        \
+    }                                                                          \
     struct cache__swallow_semicolon
 
 /* Hashing and the probe.  The word is judged before it is asked whether it is
@@ -1760,7 +1945,8 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_INLINE uint64_t name##__hash(const struct cache *c,                  \
                                        const name##_key *key)                  \
     {                                                                          \
-        return cache__mixed((hash_fn)(key, c->seed));                          \
+        return cache__placed(c, name##__options,                               \
+                             cache__mixed((hash_fn)(key, c->seed)));           \
     }                                                                          \
     CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
                                        const name##_key *key, uint64_t hash_)  \
@@ -1781,21 +1967,8 @@ template <> struct cache__dear<cache_bytes> {
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* An entry's way out. */
-#define CACHE__DEFINE_CORE(name)                                               \
-    CACHE_UNUSED static uint64_t name##__slot_hash(const struct cache *c,      \
-                                                   uint32_t slot_)             \
-    {                                                                          \
-        const struct name##_node *nodes_ = (struct name##_node *)c->nodes;     \
-        return name##__hash(c, &nodes_[slot_].key);                            \
-    }                                                                          \
-    CACHE_UNUSED static uint32_t name##__slot_find(const struct cache *c,      \
-                                                   uint32_t slot_)             \
-    {                                                                          \
-        const struct name *self_ = (const struct name *)(const void *)c;       \
-        return name##__find(self_, &self_->nodes[slot_].key,                   \
-                            name##__slot_hash(c, slot_));                      \
-    }                                                                          \
+/* Who is told that a value has left. */
+#define CACHE__DEFINE_TELL(name)                                               \
     CACHE_INLINE void name##__tell(struct cache *c, const name##_key *key,     \
                                    name##_value *value,                        \
                                    enum cache_cause cause)                     \
@@ -1813,6 +1986,23 @@ template <> struct cache__dear<cache_bytes> {
         c->busy = true;                                                        \
         name##__callbacks().key_free(key, c->user);                            \
         c->busy = false;                                                       \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+/* An entry's way out. */
+#define CACHE__DEFINE_CORE(name)                                               \
+    CACHE_UNUSED static uint64_t name##__slot_hash(const struct cache *c,      \
+                                                   uint32_t slot_)             \
+    {                                                                          \
+        const struct name##_node *nodes_ = (struct name##_node *)c->nodes;     \
+        return name##__hash(c, &nodes_[slot_].key);                            \
+    }                                                                          \
+    CACHE_UNUSED static uint32_t name##__slot_find(const struct cache *c,      \
+                                                   uint32_t slot_)             \
+    {                                                                          \
+        const struct name *self_ = (const struct name *)(const void *)c;       \
+        return name##__find(self_, &self_->nodes[slot_].key,                   \
+                            name##__slot_hash(c, slot_));                      \
     }                                                                          \
     CACHE_INLINE int name##__key_copy(struct cache *c, name##_key *key)        \
     {                                                                          \
@@ -1850,9 +2040,28 @@ template <> struct cache__dear<cache_bytes> {
     };                                                                         \
     struct cache__swallow_semicolon
 
+/* Writes a member of a node, for threads without the lock if need be. */
+#define CACHE__SET(name, node, member, from)                                   \
+    if (name##__options & CACHE_PLAIN_DATA)                                    \
+        cache__store_bytes(&(node).member, from, sizeof *(from),               \
+                           offsetof(struct name##_node, member) |              \
+                               sizeof(struct name##_node));                    \
+    else                                                                       \
+        (node).member = *(from)
+
 /* An entry's way in.  *slot_ is an expired entry of the same key, 0 = none.
  * It leaves when nothing can fail any more: `key` may point into it. */
 #define CACHE__DEFINE_STORE(name)                                              \
+    CACHE_INLINE void name##__set_key(struct name *c, uint32_t slot_,          \
+                                      const name##_key *key)                   \
+    {                                                                          \
+        CACHE__SET(name, c->nodes[slot_], key, key);                           \
+    }                                                                          \
+    CACHE_INLINE void name##__set_value(struct name *c, uint32_t slot_,        \
+                                        const name##_value *value)             \
+    {                                                                          \
+        CACHE__SET(name, c->nodes[slot_], value, value);                       \
+    }                                                                          \
     /* weight_ is 0 if the value is new, and has to be weighed. */             \
     CACHE_INLINE struct cache_item name##__item(                               \
         struct name *c, const name##_key *key, const name##_value *value,      \
@@ -1888,8 +2097,8 @@ template <> struct cache__dear<cache_bytes> {
         if (*slot_ != 0)                                                       \
             name##__drop(&c->base, *slot_, CACHE_CAUSE_EXPIRED);               \
         *slot_ = cache__enter(&c->base, &name##__type, &item_);                \
-        c->nodes[*slot_].key = own_;                                           \
-        c->nodes[*slot_].value = *value;                                       \
+        name##__set_key(c, *slot_, &own_);                                     \
+        name##__set_value(c, *slot_, value);                                   \
         cache__publish(&c->base, &name##__kind, *slot_, &item_);               \
         return 0;                                                              \
     }                                                                          \
@@ -1903,8 +2112,12 @@ template <> struct cache__dear<cache_bytes> {
         int rc_ = cache__settle(&c->base, &name##__type, slot_, &item_);       \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        c->nodes[slot_].value = *value;                                        \
-        cache__replaced(&c->base, &name##__kind, slot_, &item_);               \
+        cache__begin_writing(&c->base, name##__options);                       \
+        name##__set_value(c, slot_, value);                                    \
+        cache__set_deadline(&c->base, name##__options, slot_, deadline_);      \
+        cache__end_writing(&c->base, name##__options);                         \
+        cache__revalued(&c->base, &name##__kind, slot_, &item_);               \
+        cache__count(name##__options, &c->base.stats.replaces);                \
         name##__tell(&c->base, &c->nodes[slot_].key, &old_,                    \
                      CACHE_CAUSE_REPLACED);                                    \
         return 0;                                                              \
@@ -1916,14 +2129,13 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_UNUSED static inline size_t name##_memory_needed(                    \
         const struct cache_config *config)                                     \
     {                                                                          \
-        return cache__memory_needed(&name##__type, config,                     \
-                                    name##__callbacks().weigh != NULL);        \
+        return cache__memory_needed(&name##__type, config, name##__hooks());   \
     }                                                                          \
     CACHE_UNUSED static inline int name##_init(                                \
         struct name *c, const struct cache_config *config)                     \
     {                                                                          \
         int rc_ = cache__init(c ? &c->base : NULL, &name##__type, config,      \
-                              name##__callbacks().weigh != NULL);              \
+                              name##__hooks());                                \
         if (rc_ == 0)                                                          \
             c->nodes = (struct name##_node *)c->base.nodes;                    \
         return rc_;                                                            \
@@ -1932,9 +2144,8 @@ template <> struct cache__dear<cache_bytes> {
         struct name *c, const struct cache_config *config, void *buffer,       \
         size_t bytes)                                                          \
     {                                                                          \
-        int rc_ =                                                              \
-            cache__init_in(c ? &c->base : NULL, &name##__type, config,         \
-                           name##__callbacks().weigh != NULL, buffer, bytes);  \
+        int rc_ = cache__init_in(c ? &c->base : NULL, &name##__type, config,   \
+                                 name##__hooks(), buffer, bytes);              \
         if (rc_ == 0)                                                          \
             c->nodes = (struct name##_node *)c->base.nodes;                    \
         return rc_;                                                            \
@@ -1951,22 +2162,34 @@ template <> struct cache__dear<cache_bytes> {
 
 /* Looking. */
 #define CACHE__DEFINE_LOOKUP(name)                                             \
-    CACHE_UNUSED static inline const name##_value *name##_get(struct name *c,  \
-                                                              name##_key key)  \
+    CACHE_INLINE const name##_value *name##__get(                              \
+        struct name *c, const name##_key *key, uint64_t hash_)                 \
     {                                                                          \
-        uint64_t hash_ = name##__hash(&c->base, &key);                         \
-        uint32_t slot_ = name##__find(c, &key, hash_);                         \
+        uint32_t slot_ = name##__find(c, key, hash_);                          \
         return cache__hit(&c->base, &name##__kind, slot_, hash_)               \
                    ? &c->nodes[slot_].value                                    \
                    : NULL;                                                     \
     }                                                                          \
-    CACHE_UNUSED static inline const name##_value *name##_peek(struct name *c, \
-                                                               name##_key key) \
+    CACHE_INLINE const name##_value *name##__peek(                             \
+        struct name *c, const name##_key *key, uint64_t hash_)                 \
     {                                                                          \
-        uint32_t slot_ = name##__find(c, &key, name##__hash(&c->base, &key));  \
+        uint32_t slot_ = name##__find(c, key, hash_);                          \
         return cache__live(&c->base, name##__options, slot_)                   \
                    ? &c->nodes[slot_].value                                    \
                    : NULL;                                                     \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+#define CACHE__DEFINE_LOOKUP_CALLS(name)                                       \
+    CACHE_UNUSED static inline const name##_value *name##_get(struct name *c,  \
+                                                              name##_key key)  \
+    {                                                                          \
+        return name##__get(c, &key, name##__hash(&c->base, &key));             \
+    }                                                                          \
+    CACHE_UNUSED static inline const name##_value *name##_peek(struct name *c, \
+                                                               name##_key key) \
+    {                                                                          \
+        return name##__peek(c, &key, name##__hash(&c->base, &key));            \
     }                                                                          \
     CACHE_UNUSED static inline bool name##_contains(struct name *c,            \
                                                     name##_key key)            \
@@ -2008,16 +2231,14 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
 #define CACHE__DEFINE_PUT(name)                                                \
     CACHE_UNUSED static inline int name##__put(                                \
         struct name *c, const name##_key *key, const name##_value *value,      \
-        uint64_t ttl_ms, enum cache__accept accept_)                           \
+        uint64_t hash_, uint64_t ttl_ms, enum cache__accept accept_)           \
     {                                                                          \
         uint32_t deadline_, slot_;                                             \
-        uint64_t hash_;                                                        \
         bool live_;                                                            \
         int rc_ =                                                              \
             cache__begin_put(&c->base, name##__options, ttl_ms, &deadline_);   \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        hash_ = name##__hash(&c->base, key);                                   \
         slot_ = name##__find(c, key, hash_);                                   \
         live_ = cache__live(&c->base, name##__options, slot_);                 \
         if (accept_ == (live_ ? CACHE__ABSENT : CACHE__PRESENT))               \
@@ -2026,45 +2247,63 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
                    ? name##__assign(c, slot_, value, hash_, deadline_)         \
                    : name##__insert(c, key, value, hash_, deadline_, &slot_);  \
     }                                                                          \
+    CACHE_INLINE int name##__get_or_insert(                                    \
+        struct name *c, const name##_key *key, const name##_value *initial,    \
+        uint64_t hash_, uint32_t *slot_, bool *inserted)                       \
+    {                                                                          \
+        uint32_t deadline_;                                                    \
+        int rc_;                                                               \
+        *slot_ = name##__find(c, key, hash_);                                  \
+        *inserted = false;                                                     \
+        if (cache__hit(&c->base, &name##__kind, *slot_, hash_))                \
+            return 0;                                                          \
+        rc_ = cache__begin_put(&c->base, name##__options, c->base.ttl_ms,      \
+                               &deadline_);                                    \
+        if (rc_ == 0)                                                          \
+            rc_ = name##__insert(c, key, initial, hash_, deadline_, slot_);    \
+        *inserted = rc_ == 0;                                                  \
+        return rc_;                                                            \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+#define CACHE__DEFINE_PUT_CALLS(name)                                          \
     CACHE_UNUSED static inline int name##_put(struct name *c, name##_key key,  \
                                               name##_value value)              \
     {                                                                          \
-        return name##__put(c, &key, &value, c->base.ttl_ms, CACHE__ANY);       \
+        return name##__put(c, &key, &value, name##__hash(&c->base, &key),      \
+                           c->base.ttl_ms, CACHE__ANY);                        \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_ttl(                             \
         struct name *c, name##_key key, name##_value value, uint64_t ttl_ms)   \
     {                                                                          \
         int rc_ = cache__needs(name##__options, CACHE_EXPIRY);                 \
-        return rc_ ? rc_ : name##__put(c, &key, &value, ttl_ms, CACHE__ANY);   \
+        return rc_ ? rc_                                                       \
+                   : name##__put(c, &key, &value,                              \
+                                 name##__hash(&c->base, &key), ttl_ms,         \
+                                 CACHE__ANY);                                  \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_if_absent(                       \
         struct name *c, name##_key key, name##_value value)                    \
     {                                                                          \
-        return name##__put(c, &key, &value, c->base.ttl_ms, CACHE__ABSENT);    \
+        return name##__put(c, &key, &value, name##__hash(&c->base, &key),      \
+                           c->base.ttl_ms, CACHE__ABSENT);                     \
     }                                                                          \
     CACHE_UNUSED static inline int name##_replace(                             \
         struct name *c, name##_key key, name##_value value)                    \
     {                                                                          \
-        return name##__put(c, &key, &value, c->base.ttl_ms, CACHE__PRESENT);   \
+        return name##__put(c, &key, &value, name##__hash(&c->base, &key),      \
+                           c->base.ttl_ms, CACHE__PRESENT);                    \
     }                                                                          \
     CACHE_UNUSED static inline const name##_value *name##_get_or_insert(       \
         struct name *c, name##_key key, name##_value initial, bool *inserted)  \
     {                                                                          \
-        uint64_t hash_ = name##__hash(&c->base, &key);                         \
-        uint32_t deadline_, slot_ = name##__find(c, &key, hash_);              \
-        bool hit_ = cache__hit(&c->base, &name##__kind, slot_, hash_);         \
+        uint32_t slot_;                                                        \
+        bool new_;                                                             \
+        int rc_ = name##__get_or_insert(                                       \
+            c, &key, &initial, name##__hash(&c->base, &key), &slot_, &new_);   \
         if (inserted)                                                          \
-            *inserted = false;                                                 \
-        if (hit_)                                                              \
-            return &c->nodes[slot_].value;                                     \
-        if (cache__begin_put(&c->base, name##__options, c->base.ttl_ms,        \
-                             &deadline_) != 0)                                 \
-            return NULL;                                                       \
-        if (name##__insert(c, &key, &initial, hash_, deadline_, &slot_) != 0)  \
-            return NULL;                                                       \
-        if (inserted)                                                          \
-            *inserted = true;                                                  \
-        return &c->nodes[slot_].value;                                         \
+            *inserted = new_;                                                  \
+        return rc_ == 0 ? &c->nodes[slot_].value : NULL;                       \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -2089,65 +2328,65 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         rc_ = cache__settle(&c->base, &name##__type, slot_, &item_);           \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        c->nodes[slot_].value = *value;                                        \
-        cache__redate(&c->base, &name##__kind, slot_, &item_);                 \
-        cache__used(&c->base, &name##__kind, slot_, hash_);                    \
+        cache__begin_writing(&c->base, name##__options);                       \
+        name##__set_value(c, slot_, value);                                    \
+        cache__set_deadline(&c->base, name##__options, slot_, item_.deadline); \
+        cache__end_writing(&c->base, name##__options);                         \
+        cache__revalued(&c->base, &name##__kind, slot_, &item_);               \
         return 0;                                                              \
     }                                                                          \
-    CACHE_UNUSED static inline int name##_compute(                             \
-        struct name *c, name##_key key, name##_compute_fn fn, void *user)      \
+    CACHE_UNUSED static inline int name##__compute(                            \
+        struct name *c, const name##_key *key, uint64_t hash_,                 \
+        name##_compute_fn fn, void *user)                                      \
     {                                                                          \
         uint32_t deadline_, slot_;                                             \
-        uint64_t hash_;                                                        \
         bool live_;                                                            \
         name##_value value_;                                                   \
         int rc_ = cache__begin_put(&c->base, name##__options, c->base.ttl_ms,  \
                                    &deadline_);                                \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        hash_ = name##__hash(&c->base, &key);                                  \
-        slot_ = name##__find(c, &key, hash_);                                  \
+        slot_ = name##__find(c, key, hash_);                                   \
         live_ = cache__live(&c->base, name##__options, slot_);                 \
         memset(&value_, 0, sizeof value_);                                     \
         if (live_)                                                             \
             value_ = c->nodes[slot_].value;                                    \
         c->base.busy = true;                                                   \
-        rc_ = fn(&key, &value_, live_, user);                                  \
+        rc_ = fn(key, &value_, live_, user);                                   \
         c->base.busy = false;                                                  \
         return rc_ < 0 ? rc_                                                   \
-                       : name##__apply(c, &key, &value_, hash_, slot_, live_,  \
+                       : name##__apply(c, key, &value_, hash_, slot_, live_,   \
                                        deadline_, rc_);                        \
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* Removing, redating, pinning. */
+/* Removing, redating. */
 #define CACHE__DEFINE_CHANGE(name)                                             \
-    CACHE_UNUSED static inline int name##_remove(struct name *c,               \
-                                                 name##_key key)               \
+    CACHE_UNUSED static inline int name##__remove(                             \
+        struct name *c, const name##_key *key, uint64_t hash_)                 \
     {                                                                          \
         uint32_t slot_;                                                        \
         if (cache__begin(&c->base) != 0)                                       \
             return CACHE_EBUSY;                                                \
-        slot_ = name##__find(c, &key, name##__hash(&c->base, &key));           \
+        slot_ = name##__find(c, key, hash_);                                   \
         if (!cache__live(&c->base, name##__options, slot_))                    \
             return CACHE_EKEY;                                                 \
         name##__drop(&c->base, slot_, CACHE_CAUSE_REMOVED);                    \
         return 0;                                                              \
     }                                                                          \
-    CACHE_UNUSED static inline int name##_touch_ttl(                           \
-        struct name *c, name##_key key, uint64_t ttl_ms)                       \
+    CACHE_UNUSED static inline int name##__touch_ttl(                          \
+        struct name *c, const name##_key *key, uint64_t hash_,                 \
+        uint64_t ttl_ms)                                                       \
     {                                                                          \
         struct cache_item item_;                                               \
         uint32_t deadline_, slot_;                                             \
-        uint64_t hash_;                                                        \
         int rc_ = cache__needs(name##__options, CACHE_EXPIRY);                 \
         if (rc_ == 0)                                                          \
             rc_ = cache__begin_put(&c->base, name##__options, ttl_ms,          \
                                    &deadline_);                                \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        hash_ = name##__hash(&c->base, &key);                                  \
-        slot_ = name##__find(c, &key, hash_);                                  \
+        slot_ = name##__find(c, key, hash_);                                   \
         if (!cache__live(&c->base, name##__options, slot_))                    \
             return CACHE_EKEY;                                                 \
         item_ = name##__item(                                                  \
@@ -2155,6 +2394,26 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
             cache__weight_of(&c->base, name##__options, slot_));               \
         cache__redate(&c->base, &name##__kind, slot_, &item_);                 \
         return 0;                                                              \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+#define CACHE__DEFINE_CHANGE_CALLS(name)                                       \
+    CACHE_UNUSED static inline int name##_compute(                             \
+        struct name *c, name##_key key, name##_compute_fn fn, void *user)      \
+    {                                                                          \
+        return name##__compute(c, &key, name##__hash(&c->base, &key), fn,      \
+                               user);                                          \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_remove(struct name *c,               \
+                                                 name##_key key)               \
+    {                                                                          \
+        return name##__remove(c, &key, name##__hash(&c->base, &key));          \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_touch_ttl(                           \
+        struct name *c, name##_key key, uint64_t ttl_ms)                       \
+    {                                                                          \
+        return name##__touch_ttl(c, &key, name##__hash(&c->base, &key),        \
+                                 ttl_ms);                                      \
     }                                                                          \
     CACHE_UNUSED static inline int name##_pin(struct name *c, name##_key key)  \
     {                                                                          \
@@ -2189,7 +2448,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
                                                     uint32_t max_items)        \
     {                                                                          \
-        return cache__sweep(&c->base, &name##__type, max_items);               \
+        return cache__sweep(&c->base, &name##__type, &max_items);              \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -2304,15 +2563,28 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *   For tests: walks every invariant.  NULL, or a sentence on what is broken.
  */
 #define CACHE_DEFINE_WITH(name, K, V, hash, equal, options, ...)               \
-    CACHE__DEFINE_TYPES(name, K, V, options, __VA_ARGS__);                     \
+    CACHE__STATIC_ASSERT(((options)&CACHE_PLAIN_DATA) == 0,                    \
+                         "CACHE_DEFINE: CACHE_PLAIN_DATA is for shared "       \
+                         "caches, CACHE_DEFINE_SHARED");                       \
+    CACHE__DEFINE_TYPES(name, K, V, options, CACHE__NO_MEMBERS, __VA_ARGS__);  \
     CACHE__DEFINE_PROBE(name, hash, equal);                                    \
+    CACHE__DEFINE_TELL(name);                                                  \
+    CACHE__DEFINE_ENGINE(name);                                                \
+    CACHE__DEFINE_LIFE(name);                                                  \
+    CACHE__DEFINE_LOOKUP_CALLS(name);                                          \
+    CACHE__DEFINE_PUT_CALLS(name);                                             \
+    CACHE__DEFINE_CHANGE_CALLS(name)
+
+/* What takes the hash of the key from its caller, and is what a shard has. */
+#define CACHE__DEFINE_ENGINE(name)                                             \
     CACHE__DEFINE_CORE(name);                                                  \
     CACHE__DEFINE_STORE(name);                                                 \
-    CACHE__DEFINE_LIFE(name);                                                  \
     CACHE__DEFINE_LOOKUP(name);                                                \
     CACHE__DEFINE_PUT(name);                                                   \
     CACHE__DEFINE_COMPUTE(name);                                               \
     CACHE__DEFINE_CHANGE(name)
+
+#define CACHE__NO_MEMBERS
 
 #define CACHE_DEFINE(name, K, V, hash, equal, options)                         \
     CACHE_DEFINE_WITH(name, K, V, hash, equal, options, .key_copy = NULL)

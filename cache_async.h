@@ -1159,7 +1159,9 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct cache *c, const void *key, const void *value, uint64_t ttl_ms)  \
     {                                                                          \
         return name##__put((struct name *)(void *)c, (const name##_key *)key,  \
-                           (const name##_value *)value, ttl_ms, CACHE__ANY);   \
+                           (const name##_value *)value,                        \
+                           name##__hash(c, (const name##_key *)key), ttl_ms,   \
+                           CACHE__ANY);                                        \
     }                                                                          \
     CACHE_UNUSED static void name##__async_remove(struct cache *c,             \
                                                   const void *key)             \

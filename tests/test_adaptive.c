@@ -296,7 +296,7 @@ static struct {
 
 static uint64_t entry_age(int key)
 {
-    return (model.now - model.used_at[key]) % (1u << 29);
+    return (model.now - model.used_at[key]) % (1u << 30);
 }
 
 static uint64_t ghost_age(const struct ghost *ghost)
@@ -578,7 +578,7 @@ static void tell(void)
 
     printf("capacity %u, full %u, share %u, %u entries, step %u:\n",
            (unsigned)it.policy.capacity, (unsigned)it.policy.full,
-           (unsigned)state()->share, (unsigned)it.len, n_steps);
+           (unsigned)it.policy.choice, (unsigned)it.len, n_steps);
     for (; i < n_steps; i++)
         printf(" %s %d,", names[steps[i % MAX_STEPS].operation],
                steps[i % MAX_STEPS].argument);
@@ -655,7 +655,7 @@ static void same_queue(uint32_t ring, const struct queue *q, uint32_t len)
         same(key, q->key[i]);
         word = it.policy.marks[slot];
         same(word & 3, model.uses[key]);
-        same(word >> 3, (long long)(model.used_at[key] % (1u << 29)));
+        same(word >> 2, (long long)(model.used_at[key] % (1u << 30)));
     }
 }
 
@@ -673,9 +673,10 @@ static void verify(void)
         sound(verbs->check(&it.policy, it.len));
     same(s->n_window, model.window.n);
     same(s->n_main, model.main.n);
-    same(s->share, model.share);
-    same(s->minis.time, minis.time);
-    same(s->sized_for, model.sized_for);
+    same(it.policy.choice, model.share);
+    same(s->chooser->choice, model.share);
+    same(s->chooser->minis.time, minis.time);
+    same(s->chooser->sized_for, model.sized_for);
     slot = verbs->ahead(&it.policy);
     same(slot > 0 ? it.key_in[slot] : -1, likely->n > 1 ? likely->key[1] : -1);
     if (n_steps % (unsigned)it.compare_every != 0)
@@ -783,7 +784,7 @@ static bool step(enum operation operation, int argument)
         model.full = argument;
         break;
     case SHARE:
-        state()->share = (uint32_t)argument;
+        it.policy.choice = state()->chooser->choice = (uint32_t)argument;
         model.share = argument;
         break;
     case CLOCK:
@@ -965,10 +966,10 @@ static void unruly_streams(void)
     }
 }
 
-/* Stamps of ghosts have 16 bits, those of entries 29, the clock has 32. */
+/* Stamps of ghosts have 16 bits, those of entries 30, the clock has 32. */
 static void clocks_go_round(void)
 {
-    static const int bits[] = { 16, 29, 32 };
+    static const int bits[] = { 16, 30, 32 };
     uint64_t random = test_seed, n;
     uint32_t keys;
     size_t i, k;
@@ -1151,7 +1152,8 @@ static void uses_go_along_to_main(void)
     for (n = 0; n < 3 * 100; n++)
         step(USE, n / 3);
     CHECK_EQ(it.key_in[it.policy.links[it.policy.links[101].newer].newer], 17);
-    CHECK_EQ(it.policy.marks[it.slot_of[17]] & 7, 4 | 2);
+    CHECK(cache__bit(state()->in_main, (uint32_t)it.slot_of[17]));
+    CHECK_EQ(it.policy.marks[it.slot_of[17]] & 3, 2);
 }
 
 /* --- the choice: gains and judgements ------------------------------------ */
@@ -1165,14 +1167,14 @@ struct seen {
 static uint64_t gain_of(uint32_t present, uint32_t share,
                         const struct seen *seen, size_t n)
 {
-    static struct cache_adaptive s;
+    static struct cache_chooser s;
     size_t i;
 
     memset(&s, 0, sizeof s);
-    s.share = present;
+    s.choice = present;
     for (i = 0; i < n; i++)
         s.history[seen[i].mask] = seen[i].count;
-    return cache__adaptive_gain(&s, share);
+    return cache__chooser_gain(&s, share);
 }
 
 /* D > 2 sqrt(n): of n samples that only one of both had hit, D more. */
@@ -1249,35 +1251,35 @@ static void judgements_by_hand(void)
         { 1, { { 9, 9999 } }, 0 },
         { 0, { { 14, 9999 } }, 1 },
     };
-    static struct cache_adaptive s;
+    static struct cache_chooser s;
     size_t i, k;
     uint32_t mask;
 
     for (i = 0; i < COUNT_OF(cases); i++) {
         memset(&s, 0, sizeof s);
-        s.share = cases[i].before;
+        s.choice = cases[i].before;
         for (k = 0; k < COUNT_OF(cases[i].seen); k++)
             s.history[cases[i].seen[k].mask] = cases[i].seen[k].count;
         for (k = 0; k < SHARES; k++) /* more than the price, as windows are 0 */
             s.forgone[k] = 1;
-        cache__adaptive_judge(&s);
-        if (s.share != cases[i].after)
+        cache__chooser_judge(&s);
+        if (s.choice != cases[i].after)
             printf("case %d\n", (int)i);
-        CHECK_EQ(s.share, cases[i].after);
+        CHECK_EQ(s.choice, cases[i].after);
     }
     /* 1/32 is forgotten, of every mask; the last 31 of it never. */
     for (mask = 0; mask < 16; mask++)
         s.history[mask] = 1000 * mask;
-    cache__adaptive_judge(&s);
+    cache__chooser_judge(&s);
     for (mask = 0; mask < 16; mask++)
         CHECK_EQ(s.history[mask], 1000 * mask - 1000 * mask / 32);
     s.history[3] = 31;
-    cache__adaptive_judge(&s);
+    cache__chooser_judge(&s);
     CHECK_EQ(s.history[3], 31);
     /* Half is forgotten after 22 judgements: 5.5 capacities of samples. */
     s.history[3] = 1 << 20;
     for (i = 0; i < 22; i++)
-        cache__adaptive_judge(&s);
+        cache__chooser_judge(&s);
     CHECK(s.history[3] < (1 << 19) && s.history[3] > (1 << 19) * 97 / 100);
 }
 
@@ -1309,21 +1311,21 @@ static void prices_by_hand(void)
         { 1, { 1, 10 }, { -7, -1, 3, 0 }, 1, { 0, 0, 3, 0 } },
         { 1, { 1, 10 }, { INT32_MAX, 0, 0, 0 }, 1, { 1 << 20, 0, 0, 0 } },
     };
-    static struct cache_adaptive s;
+    static struct cache_chooser s;
     size_t i, k;
 
     for (i = 0; i < COUNT_OF(cases); i++) {
         memset(&s, 0, sizeof s);
-        s.share = cases[i].before;
+        s.choice = cases[i].before;
         s.history[cases[i].seen.mask] = cases[i].seen.count;
         for (k = 0; k < SHARES; k++) {
             s.forgone[k] = cases[i].forgone[k];
             s.minis.window[k] = (uint16_t)window_of(400, (int)k);
         }
-        cache__adaptive_judge(&s);
-        if (s.share != cases[i].after)
+        cache__chooser_judge(&s);
+        if (s.choice != cases[i].after)
             printf("case %d\n", (int)i);
-        CHECK_EQ(s.share, cases[i].after);
+        CHECK_EQ(s.choice, cases[i].after);
         for (k = 0; k < SHARES; k++)
             CHECK_EQ(s.forgone[k], cases[i].left[k]);
     }
@@ -1335,7 +1337,7 @@ static void prices_by_hand(void)
 static void history_has_a_bound(void)
 {
     const uint32_t per_round = CACHE__MINI_MAX / 4 * 256;
-    static struct cache_adaptive s;
+    static struct cache_chooser s;
     uint32_t mask, most = 0;
     double gain, n;
     int round;
@@ -1344,30 +1346,30 @@ static void history_has_a_bound(void)
     for (round = 0; round < 2000; round++) {
         s.history[8] += per_round;
         most = s.history[8] > most ? s.history[8] : most;
-        s.share = 3;
-        cache__adaptive_judge(&s);
-        CHECK_EQ(s.share, 3);
+        s.choice = 3;
+        cache__chooser_judge(&s);
+        CHECK_EQ(s.choice, 3);
     }
     CHECK_EQ(per_round, 127 * 256);
     CHECK(most <= 33 * per_round && most >= 32 * per_round);
     s.history[8] = most;
-    s.share = 0;
-    CHECK_EQ(cache__adaptive_gain(&s, 3), most);
-    s.share = 3;
-    CHECK_EQ(cache__adaptive_gain(&s, 0), 0);
+    s.choice = 0;
+    CHECK_EQ(cache__chooser_gain(&s, 3), most);
+    s.choice = 3;
+    CHECK_EQ(cache__chooser_gain(&s, 0), 0);
     for (mask = 0; mask < 16; mask++) /* more than there can be */
         s.history[mask] = mask & 8 && !(mask & 1) ? most : most / 2;
-    s.share = 0;
+    s.choice = 0;
     gain = 4.0 * most - 4.0 * (most / 2);
     n = 4.0 * most + 4.0 * (most / 2);
     CHECK(gain / 256 > 2 * sqrt(n / 256));
-    CHECK_EQ(cache__adaptive_gain(&s, 3), gain);
+    CHECK_EQ(cache__chooser_gain(&s, 3), gain);
     for (mask = 0; mask < 16; mask++) /* a lead that is not enough */
         s.history[mask] = mask == 8 ? most + 256 * 300 : most;
     gain = 256 * 300;
     n = 8.0 * most + 256 * 300;
     CHECK(gain / 256 < 2 * sqrt(n / 256));
-    CHECK_EQ(cache__adaptive_gain(&s, 3), 0);
+    CHECK_EQ(cache__chooser_gain(&s, 3), 0);
 }
 
 /* --- sizes --------------------------------------------------------------- */
@@ -1396,35 +1398,31 @@ static void sizes_of_mini_caches(void)
         { 4, 20, 78, 390 }, { 5, 26, 102, 511 },
     };
     static const uint32_t of[] = { 1, 2, 100, 390, 511 };
-    static struct cache_adaptive s;
-    struct cache_policy p;
+    static struct cache_chooser s;
     uint32_t share, heads_used;
     size_t i, k;
 
-    memset(&p, 0, sizeof p);
-    p.memory = &s;
     for (i = 0; i < COUNT_OF(sizes); i++) {
         memset(&s, 0xa5, sizeof s);
         memset(heads, 0xa5, sizeof heads);
-        s.share = 2;
+        s.choice = 2;
         s.minis.nodes = nodes;
         s.minis.heads = heads;
-        p.full = sizes[i].full;
-        cache__adaptive_scale(&p);
+        cache__chooser_scale(&s, sizes[i].full);
         CHECK_EQ(s.minis.capacity, sizes[i].capacity);
         CHECK_EQ(s.check_samples, sizes[i].check_samples);
-        CHECK_EQ(p.sample_limit, 0xffffffffu / sizes[i].ratio);
+        CHECK_EQ(s.sample_limit, 0xffffffffu / sizes[i].ratio);
         CHECK_EQ(s.sized_for, sizes[i].full);
         CHECK_EQ(s.n_samples, 0);
-        CHECK_EQ(s.share, 2);
+        CHECK_EQ(s.choice, 2);
         CHECK_EQ(ratio_for(sizes[i].full), sizes[i].ratio);
         for (k = 0; k < 16; k++)
             CHECK_EQ(s.history[k], 0);
         for (share = 0; share < SHARES; share++) {
             CHECK_EQ(s.minis.window[share],
                      window_of((int)sizes[i].capacity, (int)share));
-            CHECK_EQ(cache__adaptive_window(p.full, share),
-                     window_of((int)p.full, (int)share));
+            CHECK_EQ(cache__adaptive_window(sizes[i].full, share),
+                     window_of((int)sizes[i].full, (int)share));
             for (k = 0; k < COUNT_OF(of); k++)
                 if (of[k] == s.minis.capacity)
                     CHECK_EQ(s.minis.window[share], windows[k][share]);
@@ -1447,7 +1445,6 @@ static void sizes_of_mini_caches(void)
 /* One key in `ratio` is seen by the mini-caches. */
 static void samples_are_a_fair_part(void)
 {
-    struct cache_policy p;
     uint32_t ratio, inverse = 1; /* of the factor, modulo 2^32 */
     int key, n;
 
@@ -1456,35 +1453,35 @@ static void samples_are_a_fair_part(void)
     CHECK_EQ(0x85ebca6bu * inverse, 1);
     hash_seed = (uint32_t)test_seed;
     for (ratio = 1; ratio <= 128; ratio *= 2) {
+        const uint32_t limit = 0xffffffffu / ratio;
         double expected = 200000.0 / ratio;
-        memset(&p, 0, sizeof p);
-        p.sample_limit = 0xffffffffu / ratio;
+
         for (n = 0, key = 0; key < 200000; key++) {
-            bool sampled = cache__adaptive_sampled(&p, upper_half_of(key));
+            bool sampled = cache__in_sample(upper_half_of(key), limit);
             CHECK_EQ(sampled, in_sample(key, ratio));
             n += sampled;
         }
         CHECK(fabs(n - expected) <= 6 * sqrt(expected));
         CHECK(ratio > 1 || n == 200000);
-        CHECK(cache__adaptive_sampled(&p, (uint64_t)(p.sample_limit * inverse)
-                                              << 32));
-        CHECK(ratio == 1 ||
-              !cache__adaptive_sampled(
-                  &p, (uint64_t)((p.sample_limit + 1) * inverse) << 32));
+        CHECK(cache__in_sample((uint64_t)(limit * inverse) << 32, limit));
+        CHECK(
+            ratio == 1 ||
+            !cache__in_sample((uint64_t)((limit + 1) * inverse) << 32, limit));
     }
 }
 
 /* Admits a key that does not enter: all that looks at `full`. */
 static bool remade_at(uint32_t full)
 {
-    uint32_t before = state()->sized_for;
+    uint32_t before = state()->chooser->sized_for;
 
     step(FULL, (int)full);
     step(ADMIT, (int)(n_steps / 2 % 2000));
-    if (state()->sized_for == before)
+    if (state()->chooser->sized_for == before)
         return false;
-    CHECK_EQ(state()->sized_for, full);
-    CHECK(state()->minis.time <= 1); /* they have seen this key at most */
+    CHECK_EQ(state()->chooser->sized_for, full);
+    CHECK(state()->chooser->minis.time <=
+          1); /* they have seen this key at most */
     return true;
 }
 
@@ -1500,15 +1497,15 @@ static void mini_caches_are_made_anew(void)
     start(600, 2000);
     step(SHARE, 2);
     CHECK(!remade_at(600));
-    while (state()->minis.time == 0)
+    while (state()->chooser->minis.time == 0)
         CHECK(!remade_at(300));
     CHECK(!remade_at(300));
     CHECK(remade_at(299));
     CHECK(!remade_at(598));
-    while (state()->minis.time == 0)
+    while (state()->chooser->minis.time == 0)
         CHECK(!remade_at(598));
     CHECK(remade_at(599));
-    while (state()->minis.time == 0)
+    while (state()->chooser->minis.time == 0)
         CHECK(!remade_at(599));
     CHECK(remade_at(1));
     for (at = 0, full = 1; full <= 600; full++)
@@ -1523,7 +1520,7 @@ static void mini_caches_are_made_anew(void)
         else
             CHECK(at == COUNT_OF(down) || full > down[at]);
     CHECK_EQ(at, COUNT_OF(down));
-    CHECK_EQ(state()->share, model.share);
+    CHECK_EQ(it.policy.choice, model.share);
 }
 
 static void layout_keeps_its_promise(void)
@@ -1536,14 +1533,14 @@ static void layout_keeps_its_promise(void)
         CHECK(bytes > before);
         CHECK(bytes <= 64 * n + 65536);
         if (n >= CACHE__MINI_MAX) /* 8 links, 4 marks, 8 ghosts */
-            CHECK(bytes <= 20 * n + 56000);
+            CHECK(bytes <= 20 * n + n / 8 + 56000);
     }
     for (i = 0; i < COUNT_OF(sizes) && sizes[i].full <= LARGEST; i++) {
         const struct cache_minis *m;
         struct cache_policy p;
 
         lay_out(&p, sizes[i].full, 0);
-        m = &((struct cache_adaptive *)p.memory)->minis;
+        m = &((struct cache_adaptive *)p.memory)->chooser->minis;
         CHECK(m->nodes + CACHE__MINI_POOL * m->capacity + 1 <=
               (struct cache_mini_node *)(void *)m->heads);
     }
@@ -1618,12 +1615,12 @@ static void one_entry(void)
 
     start(1, 3);
     s = state();
-    CHECK_EQ(s->share, 0);
+    CHECK_EQ(it.policy.choice, 0);
     CHECK_EQ(s->shift, 0);
-    CHECK_EQ(s->sized_for, 1);
-    CHECK_EQ(s->check_samples, 16);
+    CHECK_EQ(s->chooser->sized_for, 1);
+    CHECK_EQ(s->chooser->check_samples, 16);
     CHECK_EQ(s->ghosts.n_sets, 1);
-    CHECK_EQ(s->minis.capacity, 1);
+    CHECK_EQ(s->chooser->minis.capacity, 1);
     CHECK_EQ(it.policy.sample_limit, 0xffffffffu);
     CHECK(!s->coming && !s->to_main);
     step(USE, 0);
@@ -1664,7 +1661,7 @@ static void ticks(void)
  * a byte more. */
 static void an_unsampled_hit_writes_one_word(void)
 {
-    static unsigned char before[65536];
+    static unsigned char before[1 << 17];
     uint64_t random = test_seed, n;
     struct cache_policy policy;
     size_t bytes, byte, at;
@@ -1691,7 +1688,7 @@ static void an_unsampled_hit_writes_one_word(void)
             if (arena[byte] != before[byte])
                 CHECK(byte >= at && byte < at + 4);
         CHECK_EQ(it.policy.marks[slot] & 3, uses < 3 ? uses + 1 : 3);
-        CHECK_EQ(it.policy.marks[slot] >> 3, it.policy.now);
+        CHECK_EQ(it.policy.marks[slot] >> 2, it.policy.now);
         looked_at++;
     }
     CHECK(looked_at > 300);
@@ -1737,13 +1734,13 @@ static void check_finds_what_is_broken(void)
     for (i = 0; it.len > 18; i++)
         step(REMOVE, (int)i);
     s = state();
-    m = &s->minis;
+    m = &s->chooser->minis;
     CHECK(s->n_window > 0 && s->n_main > 0 && m->n_ghosts > 2);
     CHECK(verbs->check(&it.policy, it.len - 1) != NULL);
     CHECK(verbs->check(&it.policy, it.len + 1) != NULL);
     FOUND(s->n_window);
     FOUND(s->n_main);
-    found(&s->share, 4, 0xfffffffcu);
+    found(&it.policy.choice, 4, 0xfffffffcu);
     s->n_window++, s->n_main--; /* their sum is right */
     CHECK(verbs->check(&it.policy, it.len) != NULL);
     s->n_window--, s->n_main++;
@@ -1752,7 +1749,7 @@ static void check_finds_what_is_broken(void)
     for (slot = 1; slot <= 20; slot++)
         if (it.key_in[slot] >= 0) {
             FOUND(it.policy.links[slot]);
-            found(&it.policy.marks[slot], 4, 4);
+            found(&s->in_main[slot / 32], 4, 1u << slot % 32);
         }
     for (mini = 0; mini < SHARES; mini++)
         for (queue = 1; queue <= 2; queue++) {
@@ -1869,7 +1866,8 @@ static struct outcome run(const struct cache_policy_verbs *v, uint32_t capacity,
     p.capacity = p.full = capacity;
     v->init(&p, 1);
     if (v == &cache_adaptive)
-        ((struct cache_adaptive *)p.memory)->share = first_share;
+        p.choice = ((struct cache_adaptive *)p.memory)->chooser->choice =
+            first_share;
     memset(slot_of, 0, stream_keys * sizeof slot_of[0]);
     for (i = 0; i < stream_len; i++) {
         struct cache_item item = item_of((int)stream[i]);
@@ -1892,7 +1890,7 @@ static struct outcome run(const struct cache_policy_verbs *v, uint32_t capacity,
             v->add(&p, slot, &item);
         }
         if (v == &cache_adaptive)
-            o.share[i / capacity] = ((struct cache_adaptive *)p.memory)->share;
+            o.share[i / capacity] = p.choice;
     }
     o.n_epochs = stream_len / capacity;
     CHECK_SOUND(v->check(&p, len));

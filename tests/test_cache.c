@@ -3172,6 +3172,8 @@ static void every_error_has_its_sentence(void)
         CACHE_EOWNER,
         CACHE_EWEIGHT,
         CACHE_EPOLICY,
+        CACHE_ERETAIN,
+        CACHE_ESHARDS,
         CACHE_ECODEC,
         CACHE_ETOOBIG,
         CACHE_EACCESS,

@@ -1134,7 +1134,7 @@ static void what_was_admitted_is_known_by_its_hash(void)
     s->coming = s->to_main = true;
     s->coming_hash = 1; /* of nobody here */
     step(READD, 3);
-    CHECK(!(it.policy.marks[it.slot_of[3]] & CACHE__ADAPTIVE_IN_MAIN));
+    CHECK(!cache__bit(s->in_main, (uint32_t)it.slot_of[3]));
     CHECK(!s->coming && !s->to_main);
 }
 
