@@ -179,7 +179,7 @@ enum cache_option {
  * moves entries or observes, a shard has a variant. */
 #define CACHE__CHOICE(o, code, verbs) CACHE__CODE(o) == (code) ? &(verbs):
 #define CACHE__IS_SHARD_OF(o, code)                                            \
-    (((o)&CACHE__SHARD) != 0 && CACHE__CODE(o) == (code))
+    (((int)(o) & (int)CACHE__SHARD) != 0 && CACHE__CODE(o) == (code))
 #define CACHE__POLICY_OF(o)                                                    \
     (CACHE__IS_SHARD_OF(o, CACHE_LRU) ? &cache_lru_shard                       \
      : CACHE__IS_SHARD_OF(o, CACHE_ADAPTIVE)                                   \
@@ -189,7 +189,7 @@ enum cache_option {
 /* The function that turns config.policy into verbs, if there is to be one. */
 #define CACHE__CHOOSER_OF(o)                                                   \
     (CACHE__CODE(o) != CACHE_POLICY_DYNAMIC ? NULL                             \
-     : (o)&CACHE__SHARD                     ? cache__shard_policy_by_code      \
+     : (int)(o) & (int)CACHE__SHARD         ? cache__shard_policy_by_code      \
                                             : cache__policy_by_code)
 
 /* Why a value left the cache. */
@@ -653,8 +653,15 @@ struct cache {
     uint32_t fresh;      /* slots 1 to fresh have been used at least once */
     uint32_t free_slots; /* head of the list of slots that were freed */
     uint32_t leaving;    /* of a shard: head of the list of slots whose values
-                            are still to be handed to callbacks */
-    bool busy;           /* a callback of this cache is running */
+                            callbacks have yet to hear of */
+    struct cache__leavers *leavers; /* of a shard: values of which callbacks
+                                       will hear when the lock is released */
+    bool busy;                      /* a callback of this cache is running */
+};
+
+/* At the start of a struct of as many keys and values. */
+struct cache__leavers {
+    uint32_t n;
 };
 
 /* What a type is made of, as a constant: the compiler sees through it. */
@@ -673,6 +680,8 @@ struct cache_type {
     uint64_t (*slot_hash)(const struct cache *c, uint32_t slot);
     uint32_t (*slot_find)(const struct cache *c, uint32_t slot);
     void (*drop)(struct cache *c, uint32_t slot, enum cache_cause cause);
+    void (*collect)(struct cache *c, uint32_t slot); /* of a shard: the value in
+                           a slot of the list `leaving` goes to c->leavers */
 };
 
 #define CACHE__FREE 0x80000000u /* in `chain`: the slot holds no entry */
@@ -1577,6 +1586,31 @@ CACHE_INLINE void cache__make_room(struct cache *c,
     cache__look_ahead(c, type);
 }
 
+/* With weights, more values may leave a shard at once than its caller has room
+ * for.  The slot that has just been freed is kept from use until a callback has
+ * heard of its value. */
+CACHE_COLD void cache__hold_back(struct cache *c, uint32_t options,
+                                 enum cache_cause cause)
+{
+    uint32_t slot = c->free_slots, *link = cache__link(c, options, slot);
+
+    c->free_slots = *link & ~CACHE__FREE;
+    cache__set_word(options, link, c->leaving | CACHE__FREE);
+    c->weights[slot] = (uint32_t)cause;
+    cache__set_word(options, &c->leaving, slot);
+}
+
+/* The first slot of those goes to the free list, its value to c->leavers. */
+CACHE_COLD void cache__collect(struct cache *c, const struct cache_type *type)
+{
+    const uint32_t options = type->kind.options, slot = c->leaving;
+    uint32_t next = *cache__link(c, options, slot) & ~CACHE__FREE;
+
+    type->collect(c, slot);
+    cache__set_word(options, &c->leaving, next);
+    cache__free_slot(c, options, slot);
+}
+
 /* A slot for a newcomer, for which others leave if they have to. */
 CACHE_INLINE uint32_t cache__enter(struct cache *c,
                                    const struct cache_type *type,
@@ -1587,6 +1621,9 @@ CACHE_INLINE uint32_t cache__enter(struct cache *c,
     cache__verbs(c, &type->kind)->admit(&c->policy, item);
     if (!cache__has_room(c, options, 1, item->weight))
         cache__make_room(c, type, 1, item->weight);
+    if ((options & CACHE__SHARD) && (options & CACHE_WEIGHED) &&
+        c->free_slots == 0 && c->fresh == c->capacity)
+        cache__collect(c, type); /* all that is free is held back */
     return cache__take_slot(c, options);
 }
 
@@ -1789,6 +1826,8 @@ CACHE_COLD const char *cache__check(const struct cache *c,
             return "free list: it holds a slot that is not free";
         slot = link & ~CACHE__FREE;
     }
+    for (slot = c->leaving; slot != 0 && n_free <= c->fresh; n_free++)
+        slot = *cache__link(c, type->kind.options, slot) & ~CACHE__FREE;
     if (c->len + n_free != c->fresh)
         return "a slot is neither live nor free";
     for (slot = 1; slot <= c->fresh; slot++) {
@@ -1932,9 +1971,14 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_INLINE uint32_t name##__hooks(void)                                  \
     {                                                                          \
         struct name##_callbacks has_ = name##__callbacks();                    \
-        return (has_.weigh ? CACHE__WEIGH : 0u) |                              \
-               (has_.retain ? CACHE__RETAIN : 0u) |                            \
-               (has_.key_copy || has_.key_free ? CACHE__KEY_COPY : 0u);        \
+        uint32_t hooks_ = 0;                                                   \
+        if (has_.weigh)                                                        \
+            hooks_ |= CACHE__WEIGH;                                            \
+        if (has_.retain)                                                       \
+            hooks_ |= CACHE__RETAIN;                                           \
+        if (has_.key_copy || has_.key_free)                                    \
+            hooks_ |= CACHE__KEY_COPY;                                         \
+        return hooks_;                                                         \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -1990,7 +2034,7 @@ template <> struct cache__dear<cache_bytes> {
     struct cache__swallow_semicolon
 
 /* An entry's way out. */
-#define CACHE__DEFINE_CORE(name)                                               \
+#define CACHE__DEFINE_CORE(name, collect)                                      \
     CACHE_UNUSED static uint64_t name##__slot_hash(const struct cache *c,      \
                                                    uint32_t slot_)             \
     {                                                                          \
@@ -2037,12 +2081,13 @@ template <> struct cache__dear<cache_bytes> {
         name##__slot_hash,                                                     \
         name##__slot_find,                                                     \
         name##__drop,                                                          \
+        collect,                                                               \
     };                                                                         \
     struct cache__swallow_semicolon
 
 /* Writes a member of a node, for threads without the lock if need be. */
 #define CACHE__SET(name, node, member, from)                                   \
-    if (name##__options & CACHE_PLAIN_DATA)                                    \
+    if ((int)name##__options & (int)CACHE_PLAIN_DATA)                          \
         cache__store_bytes(&(node).member, from, sizeof *(from),               \
                            offsetof(struct name##_node, member) |              \
                                sizeof(struct name##_node));                    \
@@ -2569,15 +2614,15 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE__DEFINE_TYPES(name, K, V, options, CACHE__NO_MEMBERS, __VA_ARGS__);  \
     CACHE__DEFINE_PROBE(name, hash, equal);                                    \
     CACHE__DEFINE_TELL(name);                                                  \
-    CACHE__DEFINE_ENGINE(name);                                                \
+    CACHE__DEFINE_ENGINE(name, NULL);                                          \
     CACHE__DEFINE_LIFE(name);                                                  \
     CACHE__DEFINE_LOOKUP_CALLS(name);                                          \
     CACHE__DEFINE_PUT_CALLS(name);                                             \
     CACHE__DEFINE_CHANGE_CALLS(name)
 
 /* What takes the hash of the key from its caller, and is what a shard has. */
-#define CACHE__DEFINE_ENGINE(name)                                             \
-    CACHE__DEFINE_CORE(name);                                                  \
+#define CACHE__DEFINE_ENGINE(name, collect)                                    \
+    CACHE__DEFINE_CORE(name, collect);                                         \
     CACHE__DEFINE_STORE(name);                                                 \
     CACHE__DEFINE_LOOKUP(name);                                                \
     CACHE__DEFINE_PUT(name);                                                   \

@@ -76,7 +76,7 @@ done | awk '
     inside {
         lines++
         text = $0; gsub(/"([^"\\]|\\.)*"|\/\*[^*]*\*\/|\} *while/, "", text) # its "do" counts
-        if (text ~ /##__find\(const/) probe = 1
+        if (text ~ /##__(find|look)\(/) probe = 1
         loops += gsub(/(^|[^A-Za-z0-9_])(for|while|do)[ \t({\\]/, "", text)
         if ($0 !~ /\\$/) {
             inside = 0
