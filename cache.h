@@ -695,8 +695,10 @@ struct cache_type {
  *   sequence + 1;  release fence;  what they may see;  sequence + 1, release
  *
  * A reader who saw any of it sees that the sequence has moved, and looks again.
- * A slot that no chain leads to may be written without: the insertion into the
- * index is what shows it.
+ * A slot that no chain leads to may be written without moving the sequence: the
+ * insertion into the index is what shows it.  But a reader who was led astray
+ * may be there since it was freed.  So a fence comes first, and whoever sees
+ * what is written sees that the sequence has moved since then.
  */
 
 CACHE_INLINE void cache__set_word(uint32_t options, uint32_t *word,
@@ -706,6 +708,13 @@ CACHE_INLINE void cache__set_word(uint32_t options, uint32_t *word,
         CACHE_ATOMIC_STORE(word, value);
     else
         *word = value;
+}
+
+/* Before what no chain leads to is written. */
+CACHE_INLINE void cache__begin_hidden(uint32_t options)
+{
+    if (options & CACHE_PLAIN_DATA)
+        CACHE_FENCE_RELEASE();
 }
 
 CACHE_INLINE void cache__begin_writing(struct cache *c, uint32_t options)
@@ -778,11 +787,18 @@ CACHE_INLINE size_t cache__word_width(size_t place)
 CACHE_INLINE void cache__store_bytes(void *to, const void *from, size_t bytes,
                                      size_t place)
 {
-    size_t width = cache__word_width(place), at = 0;
+    const size_t width = cache__word_width(place);
+    unsigned char *target = (unsigned char *)to;
+    const unsigned char *source = (const unsigned char *)from;
+    size_t at = 0;
 
-    for (; at < bytes; width /= 2)
-        at = cache__store_words((unsigned char *)to,
-                                (const unsigned char *)from, at, bytes, width);
+    if (width >= 8)
+        at = cache__store_words(target, source, at, bytes, 8);
+    if (width >= 4)
+        at = cache__store_words(target, source, at, bytes, 4);
+    if (width >= 2)
+        at = cache__store_words(target, source, at, bytes, 2);
+    (void)cache__store_words(target, source, at, bytes, 1);
 }
 
 /* --- engine: time -------------------------------------------------------- */
@@ -1352,6 +1368,7 @@ CACHE_INLINE uint32_t cache__take_slot(struct cache *c, uint32_t options)
 {
     uint32_t slot = c->free_slots;
 
+    cache__begin_hidden(options);
     if (slot == 0)
         return ++c->fresh;
     c->free_slots = *cache__link(c, options, slot) & ~CACHE__FREE;
@@ -1438,7 +1455,9 @@ CACHE_INLINE void cache__changed(struct cache *c, const struct cache_kind *kind,
 CACHE_INLINE void cache__redate(struct cache *c, const struct cache_kind *kind,
                                 uint32_t slot, const struct cache_item *item)
 {
+    cache__begin_writing(c, kind->options);
     cache__set_deadline(c, kind->options, slot, item->deadline);
+    cache__end_writing(c, kind->options);
     cache__changed(c, kind, slot, item);
 }
 
@@ -1606,6 +1625,7 @@ CACHE_COLD void cache__collect(struct cache *c, const struct cache_type *type)
     const uint32_t options = type->kind.options, slot = c->leaving;
     uint32_t next = *cache__link(c, options, slot) & ~CACHE__FREE;
 
+    cache__begin_hidden(options);
     type->collect(c, slot);
     cache__set_word(options, &c->leaving, next);
     cache__free_slot(c, options, slot);

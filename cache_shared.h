@@ -212,6 +212,7 @@ struct cache_shared {
     uint64_t seed;        /* of the hash */
     uint32_t n_shards;    /* a power of two */
     uint32_t shard_bits;  /* upper bits of a hash that choose the shard */
+    uint32_t shard_shift; /* 63 - shard_bits */
     uint32_t stripe_mask; /* stripes - 1 */
     uint32_t tick_ms;     /* as in every shard */
     uint64_t start_ms;
@@ -253,11 +254,11 @@ cache__shard_lock(struct cache *shard, const struct cache_shared_type *type)
     return (CACHE_LOCK_T *)(void *)((unsigned char *)shard + type->lock_at);
 }
 
-/* The number of a hash's shard; shard_bits may be 0. */
+/* The number of a hash's shard, of which there may be one. */
 CACHE_INLINE size_t cache__shard_number(const struct cache_shared *c,
                                         uint64_t hash)
 {
-    return (size_t)(hash >> 1 >> (63 - c->shard_bits));
+    return (size_t)(hash >> 1 >> c->shard_shift);
 }
 
 /* A number for this thread, from 1. */
@@ -429,6 +430,7 @@ CACHE_COLD void cache__shared_set_up(struct cache_shared *c,
     c->n_shards = l.n_shards;
     while (1u << c->shard_bits < c->n_shards)
         c->shard_bits++;
+    c->shard_shift = 63 - c->shard_bits;
     c->capacity = (uint32_t)config->capacity;
     c->seed = config->seed ? config->seed : cache__random_seed(c);
     c->user = config->user;
@@ -516,7 +518,7 @@ enum cache__look {
 
 struct cache__walk {
     uint32_t sequence; /* of the shard when the look began */
-    uint32_t word;     /* of the chain, to be judged next; 0 = the end */
+    uint32_t word;     /* of the chain */
     uint32_t left;     /* words that may still be walked */
 };
 
@@ -539,27 +541,25 @@ CACHE_INLINE bool cache__unchanged(const struct cache *c,
     return CACHE_ATOMIC_LOAD(&c->sequence) == walk->sequence && walk->left > 0;
 }
 
-/* Moves to the next entry that may have the key.  Returns its slot, 0 = there
- * is none.  Every word that was ever in a chain has a slot of the cache, so a
+/* The slot of the word may have the key: its tag, and its hash if one is kept,
+ * are right.  Every word that was ever in a chain has a slot of the cache, so a
  * walk that others have led astray stays in it. */
-CACHE_INLINE uint32_t cache__walk_on(const struct cache *c, uint32_t options,
-                                     uint64_t hash, struct cache__walk *walk)
+CACHE_INLINE bool cache__may_be_it(const struct cache *c, uint32_t options,
+                                   uint64_t hash, uint32_t slot)
 {
-    const uint32_t tag = cache__tag(c, hash);
+    return cache__tag_matches(c, slot) &&
+           (!cache__keeps_hash(options) ||
+            CACHE_ATOMIC_LOAD(&cache__link(c, options, slot)[1]) ==
+                cache__upper(hash));
+}
 
-    while (walk->word != 0 && walk->left > 0) {
-        uint32_t slot = walk->word & c->slot_mask;
-        bool match = cache__tag_matches(c, walk->word ^ tag);
-        const uint32_t *link = cache__link(c, options, slot);
-
-        if (match && cache__keeps_hash(options))
-            match = CACHE_ATOMIC_LOAD(&link[1]) == cache__upper(hash);
-        walk->word = CACHE_ATOMIC_LOAD(&link[0]);
-        walk->left--;
-        if (match)
-            return slot;
-    }
-    return 0;
+/* Moves to the next word; false at the end. */
+CACHE_INLINE bool cache__walk_on(const struct cache *c, uint32_t options,
+                                 struct cache__walk *walk)
+{
+    walk->word =
+        CACHE_ATOMIC_LOAD(cache__link(c, options, walk->word & c->slot_mask));
+    return walk->word != 0 && --walk->left > 0;
 }
 
 CACHE_INLINE size_t cache__load_words(unsigned char *to,
@@ -593,11 +593,18 @@ CACHE_INLINE size_t cache__load_words(unsigned char *to,
 CACHE_INLINE void cache__load_bytes(void *to, const void *from, size_t bytes,
                                     size_t place)
 {
-    size_t width = cache__word_width(place), at = 0;
+    const size_t width = cache__word_width(place);
+    unsigned char *target = (unsigned char *)to;
+    const unsigned char *source = (const unsigned char *)from;
+    size_t at = 0;
 
-    for (; at < bytes; width /= 2)
-        at = cache__load_words((unsigned char *)to, (const unsigned char *)from,
-                               at, bytes, width);
+    if (width >= 8)
+        at = cache__load_words(target, source, at, bytes, 8);
+    if (width >= 4)
+        at = cache__load_words(target, source, at, bytes, 4);
+    if (width >= 2)
+        at = cache__load_words(target, source, at, bytes, 2);
+    (void)cache__load_words(target, source, at, bytes, 1);
 }
 
 /* The tick at which an entry is dead, as somebody without the lock sees it. */
@@ -1108,25 +1115,30 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         uint32_t *slot_)                                                       \
     {                                                                          \
         const uint32_t options_ = name##__shard__options;                      \
+        const struct name##__shard_node *nodes_ =                              \
+            (const struct name##__shard_node *)shard_->base.nodes;             \
         struct cache__walk walk_;                                              \
         if (!cache__begin_walk(&shard_->base, hash_, &walk_))                  \
             return CACHE__LOST_LOOK;                                           \
-        while ((*slot_ = cache__walk_on(&shard_->base, options_, hash_,        \
-                                        &walk_)) != 0) {                       \
+        do {                                                                   \
             struct name##__shard_node node_;                                   \
-            uint32_t deadline_ =                                               \
+            uint32_t deadline_;                                                \
+            *slot_ = walk_.word ^ cache__tag(&shard_->base, hash_);            \
+            if (!cache__may_be_it(&shard_->base, options_, hash_, *slot_))     \
+                continue;                                                      \
+            deadline_ =                                                        \
                 cache__look_at_deadline(&shard_->base, options_, *slot_);      \
-            cache__load_bytes(&node_, &shard_->nodes[*slot_], sizeof node_,    \
+            cache__load_bytes(&node_, &nodes_[*slot_], sizeof node_,           \
                               sizeof node_);                                   \
             if (!cache__unchanged(&shard_->base, &walk_))                      \
                 return CACHE__LOST_LOOK;                                       \
             if (!(equal_fn)(&node_.key, key))                                  \
                 continue;                                                      \
             if (cache__is_over(&c->base, deadline_))                           \
-                return CACHE__ABSENT_LOOK;                                     \
+                break; /* if nobody put it off before the clock was read */    \
             *out = node_.value;                                                \
             return CACHE__PRESENT_LOOK;                                        \
-        }                                                                      \
+        } while (cache__walk_on(&shard_->base, options_, &walk_));             \
         return cache__unchanged(&shard_->base, &walk_) ? CACHE__ABSENT_LOOK    \
                                                        : CACHE__LOST_LOOK;     \
     }                                                                          \
@@ -1142,20 +1154,6 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
             return found_;                                                     \
         return name##__look_again(c, shard_, key, hash_, out, slot_,           \
                                   times_ - 1);                                 \
-    }                                                                          \
-    CACHE_INLINE enum cache__look name##__try(                                 \
-        const struct name *c, const struct name##__shard *shard_,              \
-        const name##_key *key, uint64_t hash_, name##_value *out,              \
-        uint32_t *slot_)                                                       \
-    {                                                                          \
-        enum cache__look found_ = CACHE__LOST_LOOK;                            \
-        if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
-            found_ = name##__look(c, shard_, key, hash_, out, slot_);          \
-        if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA &&             \
-            found_ == CACHE__LOST_LOOK)                                        \
-            found_ = name##__look_again(c, shard_, key, hash_, out, slot_,     \
-                                        CACHE__LOOKS - 1);                     \
-        return found_;                                                         \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -1187,13 +1185,13 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         return value_ != NULL;                                                 \
     }                                                                          \
     /* The policy hears of a hit under the lock, if that is free. */           \
-    CACHE_COLD void name##__use_locked(                                        \
-        struct name##__shard *shard_, const name##_key *key, uint64_t within_) \
+    CACHE_COLD void name##__use_locked(struct name##__shard *shard_,           \
+                                       name##_key key, uint64_t within_)       \
     {                                                                          \
         uint32_t slot_;                                                        \
         if (!CACHE_TRYLOCK(&shard_->lock))                                     \
             return;                                                            \
-        slot_ = name##__shard__find(shard_, key, within_);                     \
+        slot_ = name##__shard__find(shard_, &key, within_);                    \
         if (slot_ != 0)                                                        \
             cache__used(&shard_->base, &name##__shard__kind, slot_, within_);  \
         CACHE_UNLOCK(&shard_->lock);                                           \
@@ -1205,8 +1203,51 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         const struct cache_policy_verbs *verbs_ =                              \
             cache__verbs(&shard_->base, &name##__shard__kind);                 \
         if (!verbs_->touch || !verbs_->touch(&shard_->base.policy, slot_))     \
-            name##__use_locked(shard_, key, name##__within(c, hash_));         \
+            name##__use_locked(shard_, *key, name##__within(c, hash_));        \
         cache__sample(&c->base, &name##__type, hash_);                         \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Out of line, and with the key by value, so that what is common needs no
+ * stack: for a look that was lost, or without CACHE_PLAIN_DATA. */
+#define CACHE__DEFINE_SHARED_GET(name)                                         \
+    CACHE_INLINE bool name##__looked(struct name *c, const name##_key *key,    \
+                                     uint64_t hash_, uint32_t slot_,           \
+                                     enum cache__look found_, bool peek_)      \
+    {                                                                          \
+        if (!peek_)                                                            \
+            cache__tally(&c->base, name##__shard__options,                     \
+                         found_ == CACHE__PRESENT_LOOK);                       \
+        if (!peek_ && found_ == CACHE__PRESENT_LOOK)                           \
+            name##__used(c, key, hash_, slot_);                                \
+        return found_ == CACHE__PRESENT_LOOK;                                  \
+    }                                                                          \
+    CACHE_COLD bool name##__get_slowly(struct name *c, name##_key key,         \
+                                       name##_value *out, bool peek_)          \
+    {                                                                          \
+        uint64_t hash_ = name##__hash(c, &key);                                \
+        uint32_t slot_ = 0;                                                    \
+        enum cache__look found_ = CACHE__LOST_LOOK;                            \
+        if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
+            found_ = name##__look_again(c, name##__shard_of(c, hash_), &key,   \
+                                        name##__within(c, hash_), out, &slot_, \
+                                        CACHE__LOOKS - 1);                     \
+        return found_ == CACHE__LOST_LOOK                                      \
+                   ? name##__get_locked(c, &key, hash_, out, peek_)            \
+                   : name##__looked(c, &key, hash_, slot_, found_, peek_);     \
+    }                                                                          \
+    CACHE_INLINE bool name##__get(struct name *c, name##_key key,              \
+                                  name##_value *out, bool peek_)               \
+    {                                                                          \
+        uint64_t hash_ = name##__hash(c, &key);                                \
+        uint32_t slot_ = 0;                                                    \
+        enum cache__look found_ = CACHE__LOST_LOOK;                            \
+        if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
+            found_ = name##__look(c, name##__shard_of(c, hash_), &key,         \
+                                  name##__within(c, hash_), out, &slot_);      \
+        return found_ == CACHE__LOST_LOOK                                      \
+                   ? name##__get_slowly(c, key, out, peek_)                    \
+                   : name##__looked(c, &key, hash_, slot_, found_, peek_);     \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -1214,39 +1255,21 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     CACHE_UNUSED static inline bool name##_get(struct name *c, name##_key key, \
                                                name##_value *out)              \
     {                                                                          \
-        uint64_t hash_ = name##__hash(c, &key);                                \
-        uint32_t slot_ = 0;                                                    \
-        enum cache__look found_ =                                              \
-            name##__try(c, name##__shard_of(c, hash_), &key,                   \
-                        name##__within(c, hash_), out, &slot_);                \
-        if (found_ == CACHE__LOST_LOOK)                                        \
-            return name##__get_locked(c, &key, hash_, out, false);             \
-        cache__tally(&c->base, name##__shard__options,                         \
-                     found_ == CACHE__PRESENT_LOOK);                           \
-        if (found_ == CACHE__PRESENT_LOOK)                                     \
-            name##__used(c, &key, hash_, slot_);                               \
-        return found_ == CACHE__PRESENT_LOOK;                                  \
+        return name##__get(c, key, out, false);                                \
     }                                                                          \
     CACHE_UNUSED static inline bool name##_peek(                               \
         struct name *c, name##_key key, name##_value *out)                     \
     {                                                                          \
-        uint64_t hash_ = name##__hash(c, &key);                                \
-        uint32_t slot_ = 0;                                                    \
-        enum cache__look found_ =                                              \
-            name##__try(c, name##__shard_of(c, hash_), &key,                   \
-                        name##__within(c, hash_), out, &slot_);                \
-        return found_ == CACHE__LOST_LOOK                                      \
-                   ? name##__get_locked(c, &key, hash_, out, true)             \
-                   : found_ == CACHE__PRESENT_LOOK;                            \
+        return name##__get(c, key, out, true);                                 \
     }                                                                          \
     CACHE_UNUSED static inline bool name##_contains(struct name *c,            \
                                                     name##_key key)            \
     {                                                                          \
         name##_value value_;                                                   \
-        uint64_t hash_ = name##__hash(c, &key);                                \
         return (int)name##__shard__options & (int)CACHE_PLAIN_DATA             \
                    ? name##_peek(c, key, &value_)                              \
-                   : name##__get_locked(c, &key, hash_, NULL, true);           \
+                   : name##__get_locked(c, &key, name##__hash(c, &key), NULL,  \
+                                        true);                                 \
     }                                                                          \
     CACHE_UNUSED static inline int name##_read(struct name *c, name##_key key, \
                                                name##_read_fn fn, void *user)  \
@@ -1305,17 +1328,21 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         return name##__put(c, &key, &value, c->base.ttl_ms, CACHE__PRESENT);   \
     }                                                                          \
     CACHE_UNUSED static int name##__get_or_insert_locked(                      \
-        struct name *c, const name##_key *key, const name##_value *initial,    \
-        uint64_t hash_, name##_value *out, bool *inserted)                     \
+        struct name *c, name##_key key, name##_value initial,                  \
+        name##_value *out, bool *inserted)                                     \
     {                                                                          \
         struct name##__leavers leavers_;                                       \
+        uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
         uint32_t slot_;                                                        \
+        bool new_;                                                             \
         int rc_ = name##__shard__get_or_insert(                                \
-            shard_, key, initial, name##__within(c, hash_), &slot_, inserted); \
+            shard_, &key, &initial, name##__within(c, hash_), &slot_, &new_);  \
+        if (inserted)                                                          \
+            *inserted = new_;                                                  \
         if (rc_ == 0 && out)                                                   \
             name##__copy_out(shard_, &shard_->nodes[slot_].value, out);        \
-        name##__exit(shard_, &leavers_, key);                                  \
+        name##__exit(shard_, &leavers_, &key);                                 \
         if (rc_ == 0)                                                          \
             cache__sample(&c->base, &name##__type, hash_);                     \
         return rc_;                                                            \
@@ -1327,20 +1354,18 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         uint64_t hash_ = name##__hash(c, &key);                                \
         uint32_t slot_ = 0;                                                    \
         name##_value value_;                                                   \
-        bool new_ = false;                                                     \
-        int rc_ = 0;                                                           \
-        if (name##__try(c, name##__shard_of(c, hash_), &key,                   \
-                        name##__within(c, hash_), out ? out : &value_,         \
-                        &slot_) == CACHE__PRESENT_LOOK) {                      \
-            cache__tally(&c->base, name##__shard__options, true);              \
-            name##__used(c, &key, hash_, slot_);                               \
-        } else {                                                               \
-            rc_ = name##__get_or_insert_locked(c, &key, &initial, hash_, out,  \
-                                               &new_);                         \
-        }                                                                      \
+        enum cache__look found_ = CACHE__LOST_LOOK;                            \
+        if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
+            found_ = name##__look(c, name##__shard_of(c, hash_), &key,         \
+                                  name##__within(c, hash_),                    \
+                                  out ? out : &value_, &slot_);                \
+        if (found_ != CACHE__PRESENT_LOOK)                                     \
+            return name##__get_or_insert_locked(c, key, initial, out,          \
+                                                inserted);                     \
         if (inserted)                                                          \
-            *inserted = new_;                                                  \
-        return rc_;                                                            \
+            *inserted = false;                                                 \
+        name##__looked(c, &key, hash_, slot_, found_, false);                  \
+        return 0;                                                              \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -1529,6 +1554,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     CACHE__DEFINE_LOOK(name, equal);                                           \
     CACHE__DEFINE_SHARED_LIFE(name);                                           \
     CACHE__DEFINE_SHARED_LOOKUP(name);                                         \
+    CACHE__DEFINE_SHARED_GET(name);                                            \
     CACHE__DEFINE_SHARED_LOOKUP_CALLS(name);                                   \
     CACHE__DEFINE_SHARED_PUT(name);                                            \
     CACHE__DEFINE_SHARED_CHANGE(name)
