@@ -624,7 +624,6 @@ struct cache {
     uint16_t *pins;        /* per slot: pins that hold it, 0 in every free slot.
                               NULL without CACHE_PINS */
     uint64_t seed;         /* of the hash */
-    uint32_t hash_shift;   /* of a shard: upper bits of a hash that chose it */
     uint32_t capacity;     /* entries at most */
     uint32_t n_pinned;     /* entries that the policy does not have */
     uint32_t held;         /* the slot that is given another weight; or 0 */
@@ -910,14 +909,6 @@ CACHE_INLINE uint64_t cache__mixed(uint64_t hash)
 CACHE_INLINE uint32_t cache__upper(uint64_t hash)
 {
     return (uint32_t)(hash >> 32);
-}
-
-/* The hash of a key as its cache uses it: the bits that chose the shard are the
- * same for all keys of a shard, so they go. */
-CACHE_INLINE uint64_t cache__placed(const struct cache *c, uint32_t options,
-                                    uint64_t hash)
-{
-    return options & CACHE__SHARD ? hash << c->hash_shift : hash;
 }
 
 /* 32 well-mixed bits of a hash, whatever it is. */
@@ -2009,8 +2000,7 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_INLINE uint64_t name##__hash(const struct cache *c,                  \
                                        const name##_key *key)                  \
     {                                                                          \
-        return cache__placed(c, name##__options,                               \
-                             cache__mixed((hash_fn)(key, c->seed)));           \
+        return cache__mixed((hash_fn)(key, c->seed));                          \
     }                                                                          \
     CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
                                        const name##_key *key, uint64_t hash_)  \

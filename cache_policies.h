@@ -393,10 +393,10 @@ CACHE_INLINE bool cache__mark(const uint32_t *marks, uint32_t slot)
 CACHE_INLINE void cache__mark_set(uint32_t *marks, uint32_t slot)
 {
     uint32_t word = CACHE_ATOMIC_LOAD(&marks[slot >> 5]);
-    uint32_t bit = (uint32_t)1 << (slot & 31);
 
-    if ((word & bit) == 0)
-        CACHE_ATOMIC_STORE(&marks[slot >> 5], word | bit);
+    if ((word >> (slot & 31) & 1) == 0) /* one instruction, as it stands */
+        CACHE_ATOMIC_STORE(&marks[slot >> 5],
+                           word | (uint32_t)1 << (slot & 31));
 }
 
 CACHE_INLINE void cache__mark_clear(uint32_t *marks, uint32_t slot)

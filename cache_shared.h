@@ -211,8 +211,7 @@ struct cache_shared {
     struct cache__shared_state *state;
     uint64_t seed;        /* of the hash */
     uint32_t n_shards;    /* a power of two */
-    uint32_t shard_bits;  /* upper bits of a hash that choose the shard */
-    uint32_t shard_shift; /* 63 - shard_bits */
+    uint32_t shard_mask;  /* n_shards - 1 */
     uint32_t stripe_mask; /* stripes - 1 */
     uint32_t tick_ms;     /* as in every shard */
     uint64_t start_ms;
@@ -254,11 +253,13 @@ cache__shard_lock(struct cache *shard, const struct cache_shared_type *type)
     return (CACHE_LOCK_T *)(void *)((unsigned char *)shard + type->lock_at);
 }
 
-/* The number of a hash's shard, of which there may be one. */
+/* The number of a hash's shard.  Inside the shard the upper half of the same
+ * hash chooses the chain, by its upper end, and gives the tag, its lower end:
+ * with the lower half over that, the shard says nothing about either. */
 CACHE_INLINE size_t cache__shard_number(const struct cache_shared *c,
                                         uint64_t hash)
 {
-    return (size_t)(hash >> 1 >> c->shard_shift);
+    return (uint32_t)(hash ^ hash >> 32) & c->shard_mask;
 }
 
 /* A number for this thread, from 1. */
@@ -428,9 +429,7 @@ CACHE_COLD void cache__shared_set_up(struct cache_shared *c,
     c->shards = base + l.shards;
     c->stripe_mask = l.n_stripes - 1;
     c->n_shards = l.n_shards;
-    while (1u << c->shard_bits < c->n_shards)
-        c->shard_bits++;
-    c->shard_shift = 63 - c->shard_bits;
+    c->shard_mask = l.n_shards - 1;
     c->capacity = (uint32_t)config->capacity;
     c->seed = config->seed ? config->seed : cache__random_seed(c);
     c->user = config->user;
@@ -451,7 +450,6 @@ CACHE_COLD void cache__shared_set_up(struct cache_shared *c,
         memcpy((unsigned char *)shard + type->nodes_at, &shard->nodes,
                sizeof shard->nodes);
         CACHE_LOCK_INIT(cache__shard_lock(shard, type));
-        shard->hash_shift = c->shard_bits;
         if (i == 0) {
             c->now = shard->now;
             c->tick_ms = shard->tick_ms;
@@ -512,24 +510,17 @@ enum cache__look {
 };
 
 #define CACHE__LOOKS 8 /* before a reader waits for the lock */
-#define CACHE__MAX_WALK                                                        \
-    256 /* entries; a chain that is longer has changed under
-                               the reader, or is an attacker's */
 
 struct cache__walk {
-    uint32_t sequence; /* of the shard when the look began */
+    uint32_t sequence; /* of the shard when the look began, if nobody wrote */
     uint32_t word;     /* of the chain */
-    uint32_t left;     /* words that may still be walked */
 };
 
-/* Returns false if somebody is writing now. */
-CACHE_INLINE bool cache__begin_walk(const struct cache *c, uint64_t hash,
+CACHE_INLINE void cache__begin_walk(const struct cache *c, uint64_t hash,
                                     struct cache__walk *walk)
 {
-    walk->sequence = CACHE_ATOMIC_LOAD_ACQUIRE(&c->sequence);
+    walk->sequence = CACHE_ATOMIC_LOAD_ACQUIRE(&c->sequence) & ~1u;
     walk->word = CACHE_ATOMIC_LOAD(cache__head(c, hash));
-    walk->left = CACHE__MAX_WALK;
-    return (walk->sequence & 1) == 0;
 }
 
 /* Nobody has written since the look began: what was read was there, all of it
@@ -538,12 +529,11 @@ CACHE_INLINE bool cache__unchanged(const struct cache *c,
                                    const struct cache__walk *walk)
 {
     CACHE_FENCE_ACQUIRE();
-    return CACHE_ATOMIC_LOAD(&c->sequence) == walk->sequence && walk->left > 0;
+    return CACHE_ATOMIC_LOAD(&c->sequence) == walk->sequence;
 }
 
 /* The slot of the word may have the key: its tag, and its hash if one is kept,
- * are right.  Every word that was ever in a chain has a slot of the cache, so a
- * walk that others have led astray stays in it. */
+ * are right. */
 CACHE_INLINE bool cache__may_be_it(const struct cache *c, uint32_t options,
                                    uint64_t hash, uint32_t slot)
 {
@@ -553,13 +543,14 @@ CACHE_INLINE bool cache__may_be_it(const struct cache *c, uint32_t options,
                 cache__upper(hash));
 }
 
-/* Moves to the next word; false at the end. */
-CACHE_INLINE bool cache__walk_on(const struct cache *c, uint32_t options,
+/* Moves to the next word.  Every word that was ever in a chain has a slot of
+ * the cache, so a walk that others have led astray stays in it; that they have
+ * is noticed at each step. */
+CACHE_INLINE void cache__walk_on(const struct cache *c, uint32_t options,
                                  struct cache__walk *walk)
 {
     walk->word =
         CACHE_ATOMIC_LOAD(cache__link(c, options, walk->word & c->slot_mask));
-    return walk->word != 0 && --walk->left > 0;
 }
 
 CACHE_INLINE size_t cache__load_words(unsigned char *to,
@@ -848,7 +839,7 @@ CACHE_COLD uint32_t cache__shared_tick(const struct cache_shared *c,
     if ((type->shard->kind.options & CACHE_EXPIRY) == 0)
         return 0;
     for (n = 0; n < c->n_shards; n++) {
-        uint32_t i = (first + n) & (c->n_shards - 1);
+        uint32_t i = (first + n) & c->shard_mask;
         uint32_t left = cache__tick_shard(c, type, cache__shard_at(c, type, i),
                                           one_by_one, leavers, &budget);
         if (left > 0 && backlog == 0)
@@ -1080,11 +1071,6 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
                                                                     hash_) *   \
                                                     name##__type.shard_bytes); \
     }                                                                          \
-    /* The same hash, as the shard uses it. */                                 \
-    CACHE_INLINE uint64_t name##__within(const struct name *c, uint64_t hash_) \
-    {                                                                          \
-        return hash_ << c->base.shard_bits;                                    \
-    }                                                                          \
     CACHE_INLINE struct name##__shard *name##__enter(                          \
         const struct name *c, uint64_t hash_, struct name##__leavers *leavers) \
     {                                                                          \
@@ -1118,29 +1104,29 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         const struct name##__shard_node *nodes_ =                              \
             (const struct name##__shard_node *)shard_->base.nodes;             \
         struct cache__walk walk_;                                              \
-        if (!cache__begin_walk(&shard_->base, hash_, &walk_))                  \
-            return CACHE__LOST_LOOK;                                           \
+        cache__begin_walk(&shard_->base, hash_, &walk_);                       \
         do {                                                                   \
-            struct name##__shard_node node_;                                   \
-            uint32_t deadline_;                                                \
             *slot_ = walk_.word ^ cache__tag(&shard_->base, hash_);            \
-            if (!cache__may_be_it(&shard_->base, options_, hash_, *slot_))     \
-                continue;                                                      \
-            deadline_ =                                                        \
-                cache__look_at_deadline(&shard_->base, options_, *slot_);      \
-            cache__load_bytes(&node_, &nodes_[*slot_], sizeof node_,           \
-                              sizeof node_);                                   \
+            if (cache__may_be_it(&shard_->base, options_, hash_, *slot_)) {    \
+                struct name##__shard_node node_;                               \
+                uint32_t deadline_ =                                           \
+                    cache__look_at_deadline(&shard_->base, options_, *slot_);  \
+                cache__load_bytes(&node_, &nodes_[*slot_], sizeof node_,       \
+                                  sizeof node_);                               \
+                if (!cache__unchanged(&shard_->base, &walk_))                  \
+                    return CACHE__LOST_LOOK;                                   \
+                if ((equal_fn)(&node_.key, key)) {                             \
+                    if (cache__is_over(&c->base, deadline_))                   \
+                        return CACHE__ABSENT_LOOK;                             \
+                    *out = node_.value;                                        \
+                    return CACHE__PRESENT_LOOK;                                \
+                }                                                              \
+            }                                                                  \
+            cache__walk_on(&shard_->base, options_, &walk_);                   \
             if (!cache__unchanged(&shard_->base, &walk_))                      \
                 return CACHE__LOST_LOOK;                                       \
-            if (!(equal_fn)(&node_.key, key))                                  \
-                continue;                                                      \
-            if (cache__is_over(&c->base, deadline_))                           \
-                break; /* if nobody put it off before the clock was read */    \
-            *out = node_.value;                                                \
-            return CACHE__PRESENT_LOOK;                                        \
-        } while (cache__walk_on(&shard_->base, options_, &walk_));             \
-        return cache__unchanged(&shard_->base, &walk_) ? CACHE__ABSENT_LOOK    \
-                                                       : CACHE__LOST_LOOK;     \
+        } while (walk_.word != 0);                                             \
+        return CACHE__ABSENT_LOOK;                                             \
     }                                                                          \
     CACHE_COLD enum cache__look name##__look_again(                            \
         const struct name *c, const struct name##__shard *shard_,              \
@@ -1173,10 +1159,9 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     {                                                                          \
         struct name##__leavers leavers_;                                       \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
-        uint64_t within_ = name##__within(c, hash_);                           \
         const name##_value *value_ =                                           \
-            peek_ ? name##__shard__peek(shard_, key, within_)                  \
-                  : name##__shard__get(shard_, key, within_);                  \
+            peek_ ? name##__shard__peek(shard_, key, hash_)                    \
+                  : name##__shard__get(shard_, key, hash_);                    \
         if (value_ && out)                                                     \
             name##__copy_out(shard_, value_, out);                             \
         CACHE_UNLOCK(&shard_->lock);                                           \
@@ -1186,24 +1171,24 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     }                                                                          \
     /* The policy hears of a hit under the lock, if that is free. */           \
     CACHE_COLD void name##__use_locked(struct name##__shard *shard_,           \
-                                       name##_key key, uint64_t within_)       \
+                                       name##_key key, uint64_t hash_)         \
     {                                                                          \
         uint32_t slot_;                                                        \
         if (!CACHE_TRYLOCK(&shard_->lock))                                     \
             return;                                                            \
-        slot_ = name##__shard__find(shard_, &key, within_);                    \
+        slot_ = name##__shard__find(shard_, &key, hash_);                      \
         if (slot_ != 0)                                                        \
-            cache__used(&shard_->base, &name##__shard__kind, slot_, within_);  \
+            cache__used(&shard_->base, &name##__shard__kind, slot_, hash_);    \
         CACHE_UNLOCK(&shard_->lock);                                           \
     }                                                                          \
-    CACHE_INLINE void name##__used(struct name *c, const name##_key *key,      \
-                                   uint64_t hash_, uint32_t slot_)             \
+    CACHE_INLINE void name##__used(                                            \
+        struct name *c, struct name##__shard *shard_, const name##_key *key,   \
+        uint64_t hash_, uint32_t slot_)                                        \
     {                                                                          \
-        struct name##__shard *shard_ = name##__shard_of(c, hash_);             \
         const struct cache_policy_verbs *verbs_ =                              \
             cache__verbs(&shard_->base, &name##__shard__kind);                 \
         if (!verbs_->touch || !verbs_->touch(&shard_->base.policy, slot_))     \
-            name##__use_locked(shard_, *key, name##__within(c, hash_));        \
+            name##__use_locked(shard_, *key, hash_);                           \
         cache__sample(&c->base, &name##__type, hash_);                         \
     }                                                                          \
     struct cache__swallow_semicolon
@@ -1211,49 +1196,51 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
 /* Out of line, and with the key by value, so that what is common needs no
  * stack: for a look that was lost, or without CACHE_PLAIN_DATA. */
 #define CACHE__DEFINE_SHARED_GET(name)                                         \
-    CACHE_INLINE bool name##__looked(struct name *c, const name##_key *key,    \
-                                     uint64_t hash_, uint32_t slot_,           \
-                                     enum cache__look found_, bool peek_)      \
+    CACHE_INLINE bool name##__looked(                                          \
+        struct name *c, struct name##__shard *shard_, const name##_key *key,   \
+        uint64_t hash_, uint32_t slot_, enum cache__look found_, bool peek_)   \
     {                                                                          \
         if (!peek_)                                                            \
             cache__tally(&c->base, name##__shard__options,                     \
                          found_ == CACHE__PRESENT_LOOK);                       \
         if (!peek_ && found_ == CACHE__PRESENT_LOOK)                           \
-            name##__used(c, key, hash_, slot_);                                \
+            name##__used(c, shard_, key, hash_, slot_);                        \
         return found_ == CACHE__PRESENT_LOOK;                                  \
     }                                                                          \
     CACHE_COLD bool name##__get_slowly(struct name *c, name##_key key,         \
                                        name##_value *out, bool peek_)          \
     {                                                                          \
         uint64_t hash_ = name##__hash(c, &key);                                \
+        struct name##__shard *shard_ = name##__shard_of(c, hash_);             \
         uint32_t slot_ = 0;                                                    \
         enum cache__look found_ = CACHE__LOST_LOOK;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
-            found_ = name##__look_again(c, name##__shard_of(c, hash_), &key,   \
-                                        name##__within(c, hash_), out, &slot_, \
+            found_ = name##__look_again(c, shard_, &key, hash_, out, &slot_,   \
                                         CACHE__LOOKS - 1);                     \
         return found_ == CACHE__LOST_LOOK                                      \
                    ? name##__get_locked(c, &key, hash_, out, peek_)            \
-                   : name##__looked(c, &key, hash_, slot_, found_, peek_);     \
+                   : name##__looked(c, shard_, &key, hash_, slot_, found_,     \
+                                    peek_);                                    \
     }                                                                          \
     CACHE_INLINE bool name##__get(struct name *c, name##_key key,              \
                                   name##_value *out, bool peek_)               \
     {                                                                          \
         uint64_t hash_ = name##__hash(c, &key);                                \
+        struct name##__shard *shard_ = name##__shard_of(c, hash_);             \
         uint32_t slot_ = 0;                                                    \
         enum cache__look found_ = CACHE__LOST_LOOK;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
-            found_ = name##__look(c, name##__shard_of(c, hash_), &key,         \
-                                  name##__within(c, hash_), out, &slot_);      \
+            found_ = name##__look(c, shard_, &key, hash_, out, &slot_);        \
         return found_ == CACHE__LOST_LOOK                                      \
                    ? name##__get_slowly(c, key, out, peek_)                    \
-                   : name##__looked(c, &key, hash_, slot_, found_, peek_);     \
+                   : name##__looked(c, shard_, &key, hash_, slot_, found_,     \
+                                    peek_);                                    \
     }                                                                          \
     struct cache__swallow_semicolon
 
 #define CACHE__DEFINE_SHARED_LOOKUP_CALLS(name)                                \
-    CACHE_UNUSED static inline bool name##_get(struct name *c, name##_key key, \
-                                               name##_value *out)              \
+    CACHE_INLINE bool name##_get(struct name *c, name##_key key,               \
+                                 name##_value *out)                            \
     {                                                                          \
         return name##__get(c, key, out, false);                                \
     }                                                                          \
@@ -1277,8 +1264,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         struct name##__leavers leavers_;                                       \
         uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
-        const name##_value *value_ =                                           \
-            name##__shard__get(shard_, &key, name##__within(c, hash_));        \
+        const name##_value *value_ = name##__shard__get(shard_, &key, hash_);  \
         cache__inside = c;                                                     \
         if (value_)                                                            \
             fn(&key, value_, user);                                            \
@@ -1299,8 +1285,8 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         struct name##__leavers leavers_;                                       \
         uint64_t hash_ = name##__hash(c, key);                                 \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
-        int rc_ = name##__shard__put(                                          \
-            shard_, key, value, name##__within(c, hash_), ttl_ms, accept_);    \
+        int rc_ =                                                              \
+            name##__shard__put(shard_, key, value, hash_, ttl_ms, accept_);    \
         name##__exit(shard_, &leavers_, key);                                  \
         if (rc_ == 0)                                                          \
             cache__sample(&c->base, &name##__type, hash_);                     \
@@ -1336,8 +1322,8 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
         uint32_t slot_;                                                        \
         bool new_;                                                             \
-        int rc_ = name##__shard__get_or_insert(                                \
-            shard_, &key, &initial, name##__within(c, hash_), &slot_, &new_);  \
+        int rc_ = name##__shard__get_or_insert(shard_, &key, &initial, hash_,  \
+                                               &slot_, &new_);                 \
         if (inserted)                                                          \
             *inserted = new_;                                                  \
         if (rc_ == 0 && out)                                                   \
@@ -1352,19 +1338,19 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         name##_value *out, bool *inserted)                                     \
     {                                                                          \
         uint64_t hash_ = name##__hash(c, &key);                                \
+        struct name##__shard *shard_ = name##__shard_of(c, hash_);             \
         uint32_t slot_ = 0;                                                    \
         name##_value value_;                                                   \
         enum cache__look found_ = CACHE__LOST_LOOK;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
-            found_ = name##__look(c, name##__shard_of(c, hash_), &key,         \
-                                  name##__within(c, hash_),                    \
-                                  out ? out : &value_, &slot_);                \
+            found_ = name##__look(c, shard_, &key, hash_, out ? out : &value_, \
+                                  &slot_);                                     \
         if (found_ != CACHE__PRESENT_LOOK)                                     \
             return name##__get_or_insert_locked(c, key, initial, out,          \
                                                 inserted);                     \
         if (inserted)                                                          \
             *inserted = false;                                                 \
-        name##__looked(c, &key, hash_, slot_, found_, false);                  \
+        name##__looked(c, shard_, &key, hash_, slot_, found_, false);          \
         return 0;                                                              \
     }                                                                          \
     struct cache__swallow_semicolon
@@ -1379,8 +1365,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
         int rc_;                                                               \
         cache__inside = c;                                                     \
-        rc_ = name##__shard__compute(shard_, &key, name##__within(c, hash_),   \
-                                     fn, user);                                \
+        rc_ = name##__shard__compute(shard_, &key, hash_, fn, user);           \
         cache__inside = NULL;                                                  \
         name##__exit(shard_, &leavers_, &key);                                 \
         return rc_;                                                            \
@@ -1391,8 +1376,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         struct name##__leavers leavers_;                                       \
         uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
-        int rc_ =                                                              \
-            name##__shard__remove(shard_, &key, name##__within(c, hash_));     \
+        int rc_ = name##__shard__remove(shard_, &key, hash_);                  \
         name##__exit(shard_, &leavers_, &key);                                 \
         return rc_;                                                            \
     }                                                                          \
@@ -1402,8 +1386,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         struct name##__leavers leavers_;                                       \
         uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
-        int rc_ = name##__shard__touch_ttl(shard_, &key,                       \
-                                           name##__within(c, hash_), ttl_ms);  \
+        int rc_ = name##__shard__touch_ttl(shard_, &key, hash_, ttl_ms);       \
         name##__exit(shard_, &leavers_, &key);                                 \
         return rc_;                                                            \
     }                                                                          \
