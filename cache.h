@@ -76,6 +76,7 @@
 #include <time.h>
 
 #if defined(__linux__)
+#include <sys/mman.h>
 #include <sys/random.h>
 #endif
 
@@ -259,7 +260,8 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_ECLOCK:
         return "config: no monotonic clock is declared here, give now";
     case CACHE_EALLOCATOR:
-        return "config: alloc and free come together or not at all";
+        return "config: alloc and free come together or not at all, and "
+               "without huge_pages";
     case CACHE_ESIZE:
         return "config: the cache would not fit the address space";
     case CACHE_EBUFFER:
@@ -321,7 +323,11 @@ struct cache_config {
     void *(*alloc)(size_t bytes, void *user); /* NULL = calloc.  Alignment as
                                                  malloc; may be uninitialised */
     void (*free)(void *memory, void *user);   /* NULL = free */
-    void *user; /* for the hooks above and every callback of the cache */
+    bool huge_pages; /* init asks the system for pages of 2 MiB, which spare a
+                        large cache page faults and TLB misses; a block below
+                        that size, and a system or a strict C standard without
+                        madvise, has normal ones.  Not together with alloc. */
+    void *user;      /* for the hooks above and every callback of the cache */
 };
 
 /* Counters since init; needs CACHE_STATS. */
@@ -624,6 +630,7 @@ struct cache {
     void *user;
     void *memory;       /* the block, if it is ours to free */
     size_t total_bytes; /* size of the block */
+    size_t huge_bytes;  /* what is mapped for it; 0 = it came from alloc */
 };
 
 /* What a type is made of, as a constant: the compiler sees through it. */
@@ -965,7 +972,8 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
         return CACHE_EINVAL;
     if (config->capacity == 0 || config->capacity > CACHE_MAX_CAPACITY)
         return CACHE_ECAPACITY;
-    if ((config->alloc == NULL) != (config->free == NULL))
+    if ((config->alloc == NULL) != (config->free == NULL) ||
+        (config->alloc != NULL && config->huge_pages))
         return CACHE_EALLOCATOR;
     if (type->choose == NULL ? config->policy != 0
                              : cache__policy_for(type, config) == NULL)
@@ -1102,22 +1110,71 @@ CACHE_COLD int cache__init_in(struct cache *c, const struct cache_type *type,
     return 0;
 }
 
+#define CACHE__HUGE_PAGE ((size_t)2 << 20)
+
+/* Zeroes for a block of so many bytes, in huge pages.  Returns NULL if there
+ * are to be normal ones; *mapped is what goes to cache__unmap. */
+CACHE_COLD void *cache__map(size_t bytes, size_t *mapped)
+{
+#if defined(MAP_ANONYMOUS) && defined(MADV_HUGEPAGE)
+    size_t whole = cache__round_up(bytes, CACHE__HUGE_PAGE), before;
+    unsigned char *start;
+    void *memory;
+
+    *mapped = 0;
+    if (bytes < CACHE__HUGE_PAGE)
+        return NULL;
+    memory = mmap(NULL, whole + CACHE__HUGE_PAGE, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    /* Of one page too many, what is before and behind the aligned ones goes. */
+    before = cache__round_up((uintptr_t)memory, CACHE__HUGE_PAGE) -
+             (uintptr_t)memory;
+    start = (unsigned char *)memory + before;
+    if (before != 0)
+        (void)munmap(memory, before);
+    (void)munmap(start + whole, CACHE__HUGE_PAGE - before);
+    (void)madvise(start, whole, MADV_HUGEPAGE); /* refused: normal pages */
+    *mapped = whole;
+    return start;
+#else
+    (void)bytes;
+    *mapped = 0;
+    return NULL;
+#endif
+}
+
+CACHE_COLD void cache__unmap(void *memory, size_t mapped)
+{
+#if defined(MAP_ANONYMOUS) && defined(MADV_HUGEPAGE)
+    (void)munmap(memory, mapped);
+#else
+    (void)memory;
+    (void)mapped;
+#endif
+}
+
 CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
                            const struct cache_config *config, bool weighs)
 {
-    size_t bytes;
+    size_t bytes, mapped = 0;
     int rc =
         c == NULL ? CACHE_EINVAL : cache__size(type, config, weighs, &bytes);
-    void *memory;
+    void *memory = NULL;
 
     if (rc != 0)
         return rc;
-    memory =
-        config->alloc ? config->alloc(bytes, config->user) : calloc(1, bytes);
+    if (config->huge_pages)
+        memory = cache__map(bytes, &mapped);
+    if (memory == NULL)
+        memory = config->alloc ? config->alloc(bytes, config->user)
+                               : calloc(1, bytes);
     if (memory == NULL)
         return CACHE_ENOMEM;
     cache__set_up(c, type, config, memory, config->alloc == NULL);
     c->memory = memory;
+    c->huge_bytes = mapped;
     return 0;
 }
 
@@ -1530,7 +1587,9 @@ CACHE_COLD void cache__destroy(struct cache *c, const struct cache_type *type,
 {
     if (c->heads == NULL || cache__clear(c, type, one_by_one) != 0)
         return;
-    if (c->memory != NULL && c->free != NULL)
+    if (c->huge_bytes != 0)
+        cache__unmap(c->memory, c->huge_bytes);
+    else if (c->memory != NULL && c->free != NULL)
         c->free(c->memory, c->user);
     else
         free(c->memory);

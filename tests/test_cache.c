@@ -3618,6 +3618,67 @@ static void check_finds_what_limits_lose(void)
     heavy_destroy(&c);
 }
 
+/* --- huge pages ---------------------------------------------------------- */
+
+static void huge_pages_for_large_blocks(void)
+{
+    struct cache_config config = fresh_config(100000);
+    struct plain c;
+    uint64_t key;
+
+    config.huge_pages = true;
+    CHECK_EQ(plain_init(&c, &config), 0);
+#if defined(MAP_ANONYMOUS) && defined(MADV_HUGEPAGE)
+    {
+        const size_t page = (size_t)2 << 20;
+        unsigned char resident[4096];
+        size_t n = 0, i;
+
+        CHECK_EQ(c.base.huge_bytes % page, 0);
+        CHECK(c.base.huge_bytes >= plain_memory_needed(&config));
+        CHECK(c.base.huge_bytes < plain_memory_needed(&config) + page);
+        CHECK_EQ((uintptr_t)c.base.memory % page, 0);
+        CHECK(c.base.huge_bytes / 4096 <= sizeof resident);
+        memset(resident, 0, sizeof resident);
+        CHECK_EQ(mincore(c.base.memory, c.base.huge_bytes, resident), 0);
+        for (i = 0; i < c.base.huge_bytes / 4096; i++)
+            n += resident[i] & 1; /* init has touched the policy's ring */
+        CHECK(n <= page / 4096);
+    }
+#endif
+    CHECK_EQ(plain_memory(&c).total_bytes, plain_memory_needed(&config));
+    for (key = 0; key < 150000; key++)
+        CHECK_EQ(plain_put(&c, key, key * 3), 0);
+    CHECK_EQ(plain_len(&c), 100000);
+    check_value(plain_get(&c, 149999), 149999 * 3);
+    CHECK_SOUND(plain_check(&c));
+    CHECK_EQ(plain_clear(&c), 0);
+    CHECK_EQ(plain_put(&c, 1, 2), 0);
+    plain_destroy(&c);
+    plain_destroy(&c); /* twice is harmless */
+}
+
+static void huge_pages_that_are_not_used(void)
+{
+    struct cache_config config = fresh_config(100);
+    unsigned char buffer[8192];
+    struct plain c;
+
+    config.huge_pages = true; /* a block below one page: from calloc */
+    CHECK_EQ(plain_init(&c, &config), 0);
+    CHECK_EQ(c.base.huge_bytes, 0);
+    CHECK_EQ(plain_put(&c, 1, 2), 0);
+    plain_destroy(&c);
+    CHECK_EQ(plain_init_in(&c, &config, buffer, sizeof buffer), 0);
+    CHECK_EQ(c.base.huge_bytes, 0);
+    plain_destroy(&c);
+    config.alloc = heap_alloc; /* who allocates decides on the pages */
+    config.free = heap_free;
+    CHECK_EQ(plain_init(&c, &config), CACHE_EALLOCATOR);
+    CHECK_EQ(plain_memory_needed(&config), 0);
+    CHECK_EQ(heap.allocs, 0);
+}
+
 static const struct test tests[] = {
     TEST(put_then_get_peek_contains),
     TEST(put_of_what_get_returned),
@@ -3699,6 +3760,8 @@ static const struct test tests[] = {
     TEST(the_default_policy),
     TEST(policies_that_are_not_one),
     TEST(each_policy_without_memory),
+    TEST(huge_pages_for_large_blocks),
+    TEST(huge_pages_that_are_not_used),
     TEST(a_type_with_a_policy_of_its_own),
     TEST(the_policy_that_was_named),
     TEST(every_policy_is_in_the_list),
