@@ -24,19 +24,21 @@
  * MEMORY LAYOUT
  *   A slot is a 32-bit number that stays with its entry for life.
  *
- *     heads    2 x capacity     first word of each chain        [ 0 3 0 1 .. ]
- *     chain    1 or 2 words     next word of the chain (, hash)    |
+ *     groups   8 words for 4    the entries of 1/n of all hashes [ 0 3 .. 1 ]
+ *     chain    1 or 2 words     the group's, beyond 8 (, hash)     |
  *     policy   by policy        links, marks, ghosts, ...          v
  *     expire   1 word, if on    deadline in ticks, 0 = never     slot 3
  *     weights  1 word, if on    bytes                              :
  *     pins     2 bytes, if on   how often it is pinned             :
  *     nodes    key and value    struct name_node                 { key, value }
  *
- *   All arrays but `heads` are indexed by slot and stand in one block of
- *   name_memory_needed() bytes.  Slot 0 means none.  A word of a chain is a
- *   slot; the bits that no slot needs hold a tag, bits of the key's hash, so
- *   most keys that are not the right one are passed without a look at them.
- *   Deleting is one line: there are no tombstones and no rehash, and a cache
+ *   All arrays but `groups` are indexed by slot and stand in one block of
+ *   name_memory_needed() bytes.  Slot 0 means none.  A word is a slot; the bits
+ *   that no slot needs hold a tag, bits of the key's hash.  A look-up compares
+ *   the tags of a group, half a cache line, at once and without a branch: it
+ *   seldom looks at a key that is not the right one.  The last word of a group
+ *   that is full begins a chain of those that found no place.
+ *   Deleting clears a word: there are no tombstones and no rehash, and a cache
  *   that has evicted fifty million entries is as fast as a fresh one.
  *
  * THREADS
@@ -76,7 +78,11 @@
 #include <time.h>
 
 #if defined(__linux__)
+#include <sys/mman.h>
 #include <sys/random.h>
+#endif
+#if defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 #include "cache_policies.h"
@@ -274,7 +280,8 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_ECLOCK:
         return "config: no monotonic clock is declared here, give now";
     case CACHE_EALLOCATOR:
-        return "config: alloc and free come together or not at all";
+        return "config: alloc and free come together or not at all, and "
+               "without huge_pages";
     case CACHE_ESIZE:
         return "config: the cache would not fit the address space";
     case CACHE_EBUFFER:
@@ -344,7 +351,11 @@ struct cache_config {
     void *(*alloc)(size_t bytes, void *user); /* NULL = calloc.  Alignment as
                                                  malloc; may be uninitialised */
     void (*free)(void *memory, void *user);   /* NULL = free */
-    void *user; /* for the hooks above and every callback of the cache */
+    bool huge_pages; /* init asks the system for pages of 2 MiB, which spare a
+                        large cache page faults and TLB misses; a block below
+                        that size, and a system or a strict C standard without
+                        madvise, has normal ones.  Not together with alloc. */
+    void *user;      /* for the hooks above and every callback of the cache */
 };
 
 /* Counters since init; needs CACHE_STATS. */
@@ -605,15 +616,17 @@ CACHE_COLD uint64_t cache__random_seed(const void *salt)
  * reads: one line, which nothing else is in; then what is set once; last what
  * each insertion writes. */
 struct cache {
-    uint32_t *heads;    /* first word of each chain; 0 = the chain is empty */
-    uint32_t *chain;    /* per slot: the next word of its chain or, marked with
+    uint32_t *groups;   /* words of the entries, CACHE__GROUP to a group; 0 =
+                           none.  The last one is not 0 only in a full group */
+    uint32_t *chain;    /* per slot: the word behind it if it stands last in its
+                          group or in that chain, else 0; or, marked with
                           CACHE__FREE, the next slot of the free list; then the
                           hash, if it is kept.  [0] is 0 */
     uint32_t *expire;   /* per slot: the tick at which it is dead; 0 = never,
                           and in every free slot.  NULL without CACHE_EXPIRY */
     void *nodes;        /* per slot: struct name_node */
-    uint32_t n_heads;   /* 2 x capacity */
-    uint32_t slot_bits; /* a word of a chain: a slot below, a tag above */
+    uint32_t n_groups;  /* see cache__groups_for */
+    uint32_t slot_bits; /* a word of the index: a slot below, a tag above */
     uint32_t slot_mask; /* 2^slot_bits - 1, at least the capacity */
     uint32_t sequence;  /* with CACHE_PLAIN_DATA: odd while what threads without
                            the lock may see is written */
@@ -646,6 +659,7 @@ struct cache {
     void *user;
     void *memory;       /* the block, if it is ours to free */
     size_t total_bytes; /* size of the block */
+    size_t huge_bytes;  /* what is mapped for it; 0 = it came from alloc */
     struct cache_stats stats;
 
     uint32_t len;        /* entries now, expired ones included */
@@ -687,7 +701,7 @@ struct cache_type {
 
 /* --- engine: what threads without the lock may see -----------------------
  * They look at a shard with CACHE_PLAIN_DATA while somebody who has its lock
- * writes: heads, chain, expire and nodes, which never move.  A seqlock as in
+ * writes: groups, chain, expire and nodes, which never move.  A seqlock as in
  * H.-J. Boehm, "Can Seqlocks Get Along with Programming Language Memory
  * Models?", MSPC 2012.  The writer:
  *
@@ -917,15 +931,74 @@ CACHE_INLINE uint32_t cache__fold(uint64_t hash)
     return cache__upper(cache__mixed(hash));
 }
 
-/* Multiply and shift: any number of heads, no division. */
-CACHE_INLINE uint32_t *cache__head(const struct cache *c, uint64_t hash)
+#define CACHE__GROUP 8u /* words: two of 128 bits, half a cache line */
+
+/* Half of the words are in use: of the groups 5 % are full, and of the entries
+ * one in 200 stands in a chain. */
+CACHE_INLINE uint32_t cache__groups_for(uint32_t capacity)
 {
-    return &c->heads[((uint64_t)cache__upper(hash) * c->n_heads) >> 32];
+    return capacity / (CACHE__GROUP / 2) + 1;
+}
+
+/* Multiply and shift: any number of groups, no division. */
+CACHE_INLINE uint32_t *cache__group(const struct cache *c, uint64_t hash)
+{
+    uint64_t group = ((uint64_t)cache__upper(hash) * c->n_groups) >> 32;
+
+    return &c->groups[group * CACHE__GROUP];
+}
+
+/* A word of the index, which somebody may be writing. */
+CACHE_INLINE uint32_t cache__index_word(const uint32_t *word, bool unlocked)
+{
+    return unlocked ? CACHE_ATOMIC_LOAD(word) : *word;
+}
+
+#if defined(__SSE2__) && defined(__x86_64__) && defined(CACHE__OWN_ATOMICS)
+CACHE_INLINE __m128i cache__half_group(const uint32_t *half, bool unlocked)
+{
+    const cache__word64 *pairs = (const cache__word64 *)(const void *)half;
+
+    if (!unlocked)
+        return _mm_load_si128((const __m128i *)(const void *)half);
+    return _mm_set_epi64x((long long)CACHE_ATOMIC_LOAD(pairs + 1),
+                          (long long)CACHE_ATOMIC_LOAD(pairs));
+}
+#endif
+
+/* Two bits for each word of a group, the lower set where `word` is there but
+ * for the bits in `but`. */
+CACHE_INLINE uint32_t cache__group_match(const uint32_t *group, uint32_t word,
+                                         uint32_t but, bool unlocked)
+{
+#if defined(__SSE2__) && defined(__x86_64__) && defined(CACHE__OWN_ATOMICS)
+    __m128i words = _mm_set1_epi32((int)word), buts = _mm_set1_epi32((int)but);
+    __m128i low = cache__half_group(group, unlocked);
+    __m128i high = cache__half_group(group + CACHE__GROUP / 2, unlocked);
+
+    low = _mm_cmpeq_epi32(_mm_andnot_si128(buts, low), words);
+    high = _mm_cmpeq_epi32(_mm_andnot_si128(buts, high), words);
+    return (uint32_t)_mm_movemask_epi8(_mm_packs_epi32(low, high)) & 0x5555;
+#else
+    uint32_t bits = 0, i;
+
+    for (i = 0; i < CACHE__GROUP; i++)
+        bits |=
+            (uint32_t)((cache__index_word(&group[i], unlocked) & ~but) == word)
+            << 2 * i;
+    return bits;
+#endif
+}
+
+/* The first word of a group that cache__group_match found. */
+CACHE_INLINE uint32_t *cache__group_first(uint32_t *group, uint32_t match)
+{
+    return &group[cache__lowest_bit(match) / 2];
 }
 
 /* The bits of a word that no slot needs hold bits of its hash, so most keys
  * that are not the right one are passed without a look at their node.  The
- * head is chosen by the upper end of the upper half, the tag is its lower. */
+ * group is chosen by the upper end of the upper half, the tag is its lower. */
 CACHE_INLINE uint32_t cache__tag(const struct cache *c, uint64_t hash)
 {
     return (cache__upper(hash) << c->slot_bits) & ~CACHE__FREE;
@@ -957,26 +1030,92 @@ CACHE_INLINE bool cache__hash_may_match(const struct cache *c, uint32_t options,
            cache__link(c, options, slot)[1] == cache__upper(hash);
 }
 
+/* A look-up on its way through a group and its chain. */
+struct cache__probe {
+    uint32_t *group;
+    uint32_t tag;
+    uint32_t match; /* words of the group that have the tag */
+    uint32_t last;  /* the word that the chain goes on from; 0 = its end */
+    uint32_t left;  /* words of the chain that may still be looked at */
+};
+
+/* Without the lock, whoever writes may lead a walk astray, even in a circle: a
+ * chain is then followed so far.  With it, to its end. */
+#define CACHE__UNLOCKED_WALK 256u
+
+CACHE_INLINE struct cache__probe cache__probe_of(const struct cache *c,
+                                                 uint64_t hash, bool unlocked)
+{
+    struct cache__probe p;
+
+    p.group = cache__group(c, hash);
+    p.tag = cache__tag(c, hash);
+    p.match = cache__group_match(p.group, p.tag, c->slot_mask, unlocked);
+    p.last = cache__index_word(&p.group[CACHE__GROUP - 1], unlocked);
+    p.left = unlocked ? CACHE__UNLOCKED_WALK : UINT32_MAX;
+    return p;
+}
+
+/* The next slot whose word has the tag; 0 = there is none.  A tag of 0 finds
+ * the empty words of the group, too.  Whatever a word has become meanwhile, it
+ * has the number of a slot in it. */
+CACHE_INLINE uint32_t cache__candidate(const struct cache *c, uint32_t options,
+                                       struct cache__probe *p, bool unlocked)
+{
+    while (p->match != 0) {
+        uint32_t word =
+            cache__index_word(cache__group_first(p->group, p->match), unlocked);
+
+        p->match &= p->match - 1;
+        if ((word & c->slot_mask) != 0)
+            return word & c->slot_mask;
+    }
+    while (p->last != 0 && p->left-- != 0) {
+        p->last = cache__index_word(
+            cache__link(c, options, p->last & c->slot_mask), unlocked);
+        if (cache__tag_matches(c, p->last ^ p->tag))
+            return p->last ^ p->tag;
+    }
+    return 0;
+}
+
 CACHE_INLINE void cache__index_insert(struct cache *c, uint32_t options,
                                       uint32_t slot, uint64_t hash)
 {
-    uint32_t *head = cache__head(c, hash);
+    uint32_t *group = cache__group(c, hash);
     uint32_t *link = cache__link(c, options, slot);
+    uint32_t empty = cache__group_match(group, 0, 0, false);
+    uint32_t *at =
+        empty ? cache__group_first(group, empty) : &group[CACHE__GROUP - 1];
 
-    cache__set_word(options, &link[0], *head);
+    /* 0 but for the last one of a group that is full */
+    cache__set_word(options, &link[0], *at);
     if (cache__keeps_hash(options))
         cache__set_word(options, &link[1], cache__upper(hash));
-    cache__set_word(options, head, slot | cache__tag(c, hash));
+    cache__set_word(options, at, slot | cache__tag(c, hash));
 }
 
+/* The first of the chain, if there is one, takes the place that gets free. */
 CACHE_INLINE void cache__index_erase(struct cache *c, uint32_t options,
                                      uint32_t slot, uint64_t hash)
 {
-    uint32_t *at = cache__head(c, hash);
+    uint32_t *group = cache__group(c, hash);
+    uint32_t *last = &group[CACHE__GROUP - 1], *at = last, *link;
+    uint32_t match =
+        cache__group_match(group, slot | cache__tag(c, hash), 0, false);
 
-    while ((*at & c->slot_mask) != slot)
-        at = cache__link(c, options, *at & c->slot_mask);
-    cache__set_word(options, at, *cache__link(c, options, slot));
+    if (match == 0) { /* in the chain */
+        while ((*at & c->slot_mask) != slot)
+            at = cache__link(c, options, *at & c->slot_mask);
+        cache__set_word(options, at, *cache__link(c, options, slot));
+        return;
+    }
+    cache__set_word(options, cache__group_first(group, match), *last);
+    if (*last == 0)
+        return;
+    link = cache__link(c, options, *last & c->slot_mask);
+    cache__set_word(options, last, *link);
+    cache__set_word(options, link, 0);
 }
 
 /* --- engine: policy ------------------------------------------------------ */
@@ -1062,7 +1201,7 @@ CACHE_INLINE bool cache__governed(const struct cache *c, uint32_t options,
 
 /* Where each array stands in the block. */
 struct cache__layout {
-    size_t chain, policy, expire, weights, pins, nodes; /* offsets; heads are
+    size_t chain, policy, expire, weights, pins, nodes; /* offsets; groups are
                                                            at 0 */
     size_t total; /* bytes; 0 = does not fit */
 };
@@ -1103,7 +1242,8 @@ CACHE_COLD struct cache__layout cache__plan(const struct cache_type *type,
     size_t slots = (size_t)capacity + 1;
     size_t at = slots > SIZE_MAX / 256 ? SIZE_MAX : 0; /* 32-bit machines */
 
-    (void)cache__place(&at, 2 * slots, sizeof(uint32_t));
+    (void)cache__place(&at, cache__groups_for(capacity),
+                       CACHE__GROUP * sizeof(uint32_t));
     l.chain = cache__place(&at, slots, cache__keeps_hash(options) ? 8 : 4);
     l.policy =
         cache__place(&at, at == SIZE_MAX ? 0 : policy->layout(capacity), 1);
@@ -1127,7 +1267,8 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
         return CACHE_EINVAL;
     if (config->capacity == 0 || config->capacity > CACHE_MAX_CAPACITY)
         return CACHE_ECAPACITY;
-    if ((config->alloc == NULL) != (config->free == NULL))
+    if ((config->alloc == NULL) != (config->free == NULL) ||
+        (config->alloc != NULL && config->huge_pages))
         return CACHE_EALLOCATOR;
     if (type->choose == NULL ? config->policy != 0
                              : cache__policy_for(type, config) == NULL)
@@ -1200,7 +1341,8 @@ CACHE_COLD size_t cache__memory_needed(const struct cache_type *type,
 /* Empties the index and the policy, whatever the arrays hold. */
 CACHE_COLD void cache__reset(struct cache *c)
 {
-    memset(c->heads, 0, (size_t)c->n_heads * sizeof *c->heads);
+    memset(c->groups, 0,
+           (size_t)c->n_groups * CACHE__GROUP * sizeof *c->groups);
     c->chain[0] = 0;
     if (c->pins != NULL)
         memset(c->pins, 0, ((size_t)c->capacity + 1) * sizeof *c->pins);
@@ -1226,10 +1368,10 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
 
     memset(c, 0, sizeof *c);
     c->capacity = (uint32_t)config->capacity;
-    c->n_heads = c->capacity * 2;
+    c->n_groups = cache__groups_for(c->capacity);
     while (c->slot_mask < c->capacity)
         c->slot_mask = ((uint32_t)1 << ++c->slot_bits) - 1;
-    c->heads = (uint32_t *)(void *)base;
+    c->groups = (uint32_t *)(void *)base;
     c->chain = (uint32_t *)(void *)(base + l.chain);
     if (options & CACHE_EXPIRY)
         c->expire = (uint32_t *)(void *)(base + l.expire);
@@ -1279,22 +1421,71 @@ CACHE_COLD int cache__init_in(struct cache *c, const struct cache_type *type,
     return 0;
 }
 
+#define CACHE__HUGE_PAGE ((size_t)2 << 20)
+
+/* Zeroes for a block of so many bytes, in huge pages.  Returns NULL if there
+ * are to be normal ones; *mapped is what goes to cache__unmap. */
+CACHE_COLD void *cache__map(size_t bytes, size_t *mapped)
+{
+#if defined(MAP_ANONYMOUS) && defined(MADV_HUGEPAGE)
+    size_t whole = cache__round_up(bytes, CACHE__HUGE_PAGE), before;
+    unsigned char *start;
+    void *memory;
+
+    *mapped = 0;
+    if (bytes < CACHE__HUGE_PAGE)
+        return NULL;
+    memory = mmap(NULL, whole + CACHE__HUGE_PAGE, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    /* Of one page too many, what is before and behind the aligned ones goes. */
+    before = cache__round_up((uintptr_t)memory, CACHE__HUGE_PAGE) -
+             (uintptr_t)memory;
+    start = (unsigned char *)memory + before;
+    if (before != 0)
+        (void)munmap(memory, before);
+    (void)munmap(start + whole, CACHE__HUGE_PAGE - before);
+    (void)madvise(start, whole, MADV_HUGEPAGE); /* refused: normal pages */
+    *mapped = whole;
+    return start;
+#else
+    (void)bytes;
+    *mapped = 0;
+    return NULL;
+#endif
+}
+
+CACHE_COLD void cache__unmap(void *memory, size_t mapped)
+{
+#if defined(MAP_ANONYMOUS) && defined(MADV_HUGEPAGE)
+    (void)munmap(memory, mapped);
+#else
+    (void)memory;
+    (void)mapped;
+#endif
+}
+
 CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
                            const struct cache_config *config, uint32_t hooks)
 {
-    size_t bytes;
+    size_t bytes, mapped = 0;
     int rc =
         c == NULL ? CACHE_EINVAL : cache__size(type, config, hooks, &bytes);
-    void *memory;
+    void *memory = NULL;
 
     if (rc != 0)
         return rc;
-    memory =
-        config->alloc ? config->alloc(bytes, config->user) : calloc(1, bytes);
+    if (config->huge_pages)
+        memory = cache__map(bytes, &mapped);
+    if (memory == NULL)
+        memory = config->alloc ? config->alloc(bytes, config->user)
+                               : calloc(1, bytes);
     if (memory == NULL)
         return CACHE_ENOMEM;
     cache__set_up(c, type, config, memory, config->alloc == NULL);
     c->memory = memory;
+    c->huge_bytes = mapped;
     return 0;
 }
 
@@ -1750,9 +1941,11 @@ CACHE_COLD int cache__clear(struct cache *c, const struct cache_type *type,
 CACHE_COLD void cache__destroy(struct cache *c, const struct cache_type *type,
                                bool one_by_one)
 {
-    if (c->heads == NULL || cache__clear(c, type, one_by_one) != 0)
+    if (c->groups == NULL || cache__clear(c, type, one_by_one) != 0)
         return;
-    if (c->memory != NULL && c->free != NULL)
+    if (c->huge_bytes != 0)
+        cache__unmap(c->memory, c->huge_bytes);
+    else if (c->memory != NULL && c->free != NULL)
         c->free(c->memory, c->user);
     else
         free(c->memory);
@@ -1794,24 +1987,29 @@ CACHE_COLD struct cache_memory cache__memory(const struct cache *c,
 
 /* --- engine: check ------------------------------------------------------- */
 
-/* Every chain: its slots are live and belong there.  Returns the number of
- * slots in all chains, or capacity + 1 if something is wrong. */
+/* Every word: its slot is live and belongs there.  Returns the number of words,
+ * or capacity + 1 if something is wrong. */
 CACHE_COLD uint32_t cache__index_check(const struct cache *c,
                                        const struct cache_type *type)
 {
+    const uint32_t options = type->kind.options;
     uint32_t n = 0, i;
 
-    for (i = 0; i < c->n_heads; i++) {
-        uint32_t word = c->heads[i], slot;
+    for (i = 0; i < c->n_groups * CACHE__GROUP; i++) {
+        uint32_t *group = &c->groups[i / CACHE__GROUP * CACHE__GROUP];
+        bool last = i % CACHE__GROUP == CACHE__GROUP - 1;
+        uint32_t word = c->groups[i], slot;
 
-        for (; word != 0; word = *cache__link(c, type->kind.options, slot)) {
+        if (last && word != 0 && cache__group_match(group, 0, 0, false) != 0)
+            return c->capacity + 1;
+        for (; word != 0; word = *cache__link(c, options, slot)) {
             slot = word & c->slot_mask;
             if (slot == 0 || slot > c->fresh || ++n > c->capacity ||
-                (*cache__link(c, type->kind.options, slot) & CACHE__FREE) !=
-                    0 ||
-                cache__head(c, type->slot_hash(c, slot)) != &c->heads[i] ||
+                (*cache__link(c, options, slot) & CACHE__FREE) != 0 ||
+                (!last && *cache__link(c, options, slot) != 0) ||
+                cache__group(c, type->slot_hash(c, slot)) != group ||
                 cache__tag(c, type->slot_hash(c, slot)) != (word ^ slot) ||
-                !cache__hash_may_match(c, type->kind.options, slot,
+                !cache__hash_may_match(c, options, slot,
                                        type->slot_hash(c, slot)))
                 return c->capacity + 1;
         }
@@ -1828,7 +2026,7 @@ CACHE_COLD const char *cache__check(const struct cache *c,
     if (c->len > c->capacity || c->fresh > c->capacity)
         return "len or fresh is above the capacity";
     if (cache__index_check(c, type) != c->len)
-        return "index: a chain holds a wrong slot, or not every entry";
+        return "index: a group holds a wrong slot, or not every entry";
     for (slot = c->free_slots; slot != 0; n_free++) {
         uint32_t link = slot > c->fresh || n_free > c->fresh
                             ? 0
@@ -1993,9 +2191,7 @@ template <> struct cache__dear<cache_bytes> {
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* Hashing and the probe.  The word is judged before it is asked whether it is
- * the end: a miss in a chain of one or none is then one path, and that path is
- * predicted.  An empty head is followed by chain[0], which is 0. */
+/* Hashing and the probe. */
 #define CACHE__DEFINE_PROBE(name, hash_fn, equal_fn)                           \
     CACHE_INLINE uint64_t name##__hash(const struct cache *c,                  \
                                        const name##_key *key)                  \
@@ -2005,19 +2201,15 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
                                        const name##_key *key, uint64_t hash_)  \
     {                                                                          \
-        const uint32_t tag_ = cache__tag(&c->base, hash_);                     \
-        uint32_t word_ = *cache__head(&c->base, hash_);                        \
-        do {                                                                   \
-            uint32_t slot_ = word_ ^ tag_;                                     \
-            if (cache__tag_matches(&c->base, slot_) &&                         \
-                cache__hash_may_match(&c->base, name##__options, slot_,        \
+        struct cache__probe probe_ = cache__probe_of(&c->base, hash_, false);  \
+        uint32_t slot_;                                                        \
+        while ((slot_ = cache__candidate(&c->base, name##__options, &probe_,   \
+                                         false)) != 0)                         \
+            if (cache__hash_may_match(&c->base, name##__options, slot_,        \
                                       hash_) &&                                \
                 (equal_fn)(&c->nodes[slot_].key, key))                         \
-                return slot_;                                                  \
-            word_ = *cache__link(&c->base, name##__options,                    \
-                                 word_ & c->base.slot_mask);                   \
-        } while (word_ != 0);                                                  \
-        return 0;                                                              \
+                break;                                                         \
+        return slot_;                                                          \
     }                                                                          \
     struct cache__swallow_semicolon
 

@@ -911,7 +911,7 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
     size_t bytes;
     int rc;
 
-    if (a == NULL || loop == NULL || cache == NULL || cache->heads == NULL ||
+    if (a == NULL || loop == NULL || cache == NULL || cache->groups == NULL ||
         config == NULL)
         return CACHE_EINVAL;
     rc = cache__async_config(&full, config, type);

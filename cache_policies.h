@@ -129,6 +129,7 @@
 #define CACHE_ATOMIC_LOAD_ACQUIRE(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
 #define CACHE_ATOMIC_STORE_RELEASE(at, x)                                      \
     __atomic_store_n(at, x, __ATOMIC_RELEASE)
+#define CACHE__OWN_ATOMICS 1
 #define CACHE_ATOMIC_ADD(at, x) __atomic_fetch_add(at, x, __ATOMIC_RELAXED)
 #elif !defined(CACHE_ATOMIC_LOAD) /* no shared caches there: all is plain */
 #define CACHE_ATOMIC_LOAD(at) (*(at))

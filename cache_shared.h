@@ -25,13 +25,13 @@
  *   A key's hash chooses one of the shards; each is a cache of its own, with a
  *   lock and its part of the capacity.
  *
- *            hash:  [ shard | head of the chain, tag ... ]
- *                       |
+ *            hash:  [ group, tag | shard ]
+ *                                    |
  *     +-----------+-----v-----+-----------+-----------+
  *     |  shard 0  |  shard 1  |    ...    | shard n-1 |
  *     +-----------+-----------+-----------+-----------+
  *                   sequence   a line that look-ups read
- *                   heads, chains, nodes, marks
+ *                   groups, nodes, marks
  *                   lock, counters: a line that insertions write
  *
  *   With CACHE_PLAIN_DATA (key and value are bytes that refer to nothing) a get
@@ -254,7 +254,7 @@ cache__shard_lock(struct cache *shard, const struct cache_shared_type *type)
 }
 
 /* The number of a hash's shard.  Inside the shard the upper half of the same
- * hash chooses the chain, by its upper end, and gives the tag, its lower end:
+ * hash chooses the group, by its upper end, and gives the tag, its lower end:
  * with the lower half over that, the shard says nothing about either. */
 CACHE_INLINE size_t cache__shard_number(const struct cache_shared *c,
                                         uint64_t hash)
@@ -511,46 +511,28 @@ enum cache__look {
 
 #define CACHE__LOOKS 8 /* before a reader waits for the lock */
 
-struct cache__walk {
-    uint32_t sequence; /* of the shard when the look began, if nobody wrote */
-    uint32_t word;     /* of the chain */
-};
-
-CACHE_INLINE void cache__begin_walk(const struct cache *c, uint64_t hash,
-                                    struct cache__walk *walk)
+/* What the shard's sequence is if nobody writes while we look. */
+CACHE_INLINE uint32_t cache__begin_look(const struct cache *c)
 {
-    walk->sequence = CACHE_ATOMIC_LOAD_ACQUIRE(&c->sequence) & ~1u;
-    walk->word = CACHE_ATOMIC_LOAD(cache__head(c, hash));
+    return CACHE_ATOMIC_LOAD_ACQUIRE(&c->sequence) & ~1u;
 }
 
 /* Nobody has written since the look began: what was read was there, all of it
  * at once. */
-CACHE_INLINE bool cache__unchanged(const struct cache *c,
-                                   const struct cache__walk *walk)
+CACHE_INLINE bool cache__unchanged(const struct cache *c, uint32_t sequence)
 {
     CACHE_FENCE_ACQUIRE();
-    return CACHE_ATOMIC_LOAD(&c->sequence) == walk->sequence;
+    return CACHE_ATOMIC_LOAD(&c->sequence) == sequence;
 }
 
-/* The slot of the word may have the key: its tag, and its hash if one is kept,
- * are right. */
-CACHE_INLINE bool cache__may_be_it(const struct cache *c, uint32_t options,
-                                   uint64_t hash, uint32_t slot)
+/* As cache__hash_may_match, without the lock. */
+CACHE_INLINE bool cache__hash_looks_right(const struct cache *c,
+                                          uint32_t options, uint32_t slot,
+                                          uint64_t hash)
 {
-    return cache__tag_matches(c, slot) &&
-           (!cache__keeps_hash(options) ||
-            CACHE_ATOMIC_LOAD(&cache__link(c, options, slot)[1]) ==
-                cache__upper(hash));
-}
-
-/* Moves to the next word.  Every word that was ever in a chain has a slot of
- * the cache, so a walk that others have led astray stays in it; that they have
- * is noticed at each step. */
-CACHE_INLINE void cache__walk_on(const struct cache *c, uint32_t options,
-                                 struct cache__walk *walk)
-{
-    walk->word =
-        CACHE_ATOMIC_LOAD(cache__link(c, options, walk->word & c->slot_mask));
+    return !cache__keeps_hash(options) ||
+           CACHE_ATOMIC_LOAD(&cache__link(c, options, slot)[1]) ==
+               cache__upper(hash);
 }
 
 CACHE_INLINE size_t cache__load_words(unsigned char *to,
@@ -1103,30 +1085,31 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         const uint32_t options_ = name##__shard__options;                      \
         const struct name##__shard_node *nodes_ =                              \
             (const struct name##__shard_node *)shard_->base.nodes;             \
-        struct cache__walk walk_;                                              \
-        cache__begin_walk(&shard_->base, hash_, &walk_);                       \
-        do {                                                                   \
-            *slot_ = walk_.word ^ cache__tag(&shard_->base, hash_);            \
-            if (cache__may_be_it(&shard_->base, options_, hash_, *slot_)) {    \
-                struct name##__shard_node node_;                               \
-                uint32_t deadline_ =                                           \
-                    cache__look_at_deadline(&shard_->base, options_, *slot_);  \
-                cache__load_bytes(&node_, &nodes_[*slot_], sizeof node_,       \
-                                  sizeof node_);                               \
-                if (!cache__unchanged(&shard_->base, &walk_))                  \
-                    return CACHE__LOST_LOOK;                                   \
-                if ((equal_fn)(&node_.key, key)) {                             \
-                    if (cache__is_over(&c->base, deadline_))                   \
-                        return CACHE__ABSENT_LOOK;                             \
-                    *out = node_.value;                                        \
-                    return CACHE__PRESENT_LOOK;                                \
-                }                                                              \
-            }                                                                  \
-            cache__walk_on(&shard_->base, options_, &walk_);                   \
-            if (!cache__unchanged(&shard_->base, &walk_))                      \
+        const uint32_t sequence_ = cache__begin_look(&shard_->base);           \
+        struct cache__probe probe_ =                                           \
+            cache__probe_of(&shard_->base, hash_, true);                       \
+        while ((*slot_ = cache__candidate(&shard_->base, options_, &probe_,    \
+                                          true)) != 0) {                       \
+            struct name##__shard_node node_;                                   \
+            uint32_t deadline_ =                                               \
+                cache__look_at_deadline(&shard_->base, options_, *slot_);      \
+            if (!cache__hash_looks_right(&shard_->base, options_, *slot_,      \
+                                         hash_))                               \
+                continue;                                                      \
+            cache__load_bytes(&node_, &nodes_[*slot_], sizeof node_,           \
+                              sizeof node_);                                   \
+            if (!cache__unchanged(&shard_->base, sequence_))                   \
                 return CACHE__LOST_LOOK;                                       \
-        } while (walk_.word != 0);                                             \
-        return CACHE__ABSENT_LOOK;                                             \
+            if (!(equal_fn)(&node_.key, key))                                  \
+                continue;                                                      \
+            if (cache__is_over(&c->base, deadline_))                           \
+                return CACHE__ABSENT_LOOK;                                     \
+            *out = node_.value;                                                \
+            return CACHE__PRESENT_LOOK;                                        \
+        }                                                                      \
+        return probe_.last == 0 && cache__unchanged(&shard_->base, sequence_)  \
+                   ? CACHE__ABSENT_LOOK                                        \
+                   : CACHE__LOST_LOOK;                                         \
     }                                                                          \
     CACHE_COLD enum cache__look name##__look_again(                            \
         const struct name *c, const struct name##__shard *shard_,              \

@@ -1339,7 +1339,7 @@ static void init_in_memory_of_the_caller(void)
         CHECK(memory != NULL);
         memset(memory, 0xa5, needed + skew);
         CHECK_EQ(nums_init_in(&c, &config, memory + skew, needed), 0);
-        CHECK_EQ((uintptr_t)c.base.heads % 64, 0); /* on a cache line */
+        CHECK_EQ((uintptr_t)c.base.groups % 64, 0); /* on a cache line */
         CHECK_EQ((uintptr_t)c.nodes % 64, 0);
         for (key = 0; key < 40; key++)
             CHECK_EQ(nums_put(&c, key, key), 0);
@@ -3429,23 +3429,28 @@ static uint64_t keys_down(uint64_t i)
     return UINT64_MAX - i;
 }
 
-static int longest_chain(const struct plain *c)
+/* Entries of the fullest group and its chain. */
+static int fullest_group(const struct plain *c)
 {
-    int longest = 0;
-    uint32_t i, slot;
+    int fullest = 0;
+    uint32_t i, word;
 
-    for (i = 0; i < c->base.n_heads; i++) {
+    for (i = 0; i < c->base.n_groups; i++) {
+        const uint32_t *group = &c->base.groups[i * CACHE__GROUP];
         int n = 0;
-        for (slot = c->base.heads[i] & c->base.slot_mask; slot != 0;
-             slot = *cache__link(&c->base, plain__options, slot) &
-                    c->base.slot_mask)
+
+        for (word = 0; word < CACHE__GROUP; word++)
+            n += group[word] != 0;
+        word = group[CACHE__GROUP - 1] & c->base.slot_mask;
+        while ((word = *cache__link(&c->base, plain__options, word) &
+                       c->base.slot_mask) != 0)
             n++;
-        longest = n > longest ? n : longest;
+        fullest = n > fullest ? n : fullest;
     }
-    return longest;
+    return fullest;
 }
 
-/* Random keys would have a longest chain of 7 or 8. */
+/* Random keys would have 4 on average and some 15 in the fullest group. */
 static void patterns_of_keys_spread(void)
 {
     static uint64_t (*const patterns[])(uint64_t i) = {
@@ -3462,7 +3467,7 @@ static void patterns_of_keys_spread(void)
         c = plain_open(&config);
         for (n = 0; n < 100000; n++)
             CHECK_EQ(plain_put(&c, patterns[i / 2](n), n), 0);
-        CHECK(longest_chain(&c) < 16);
+        CHECK(fullest_group(&c) < 25);
         for (n = 0; n < 100000; n += 1000)
             check_value(plain_get(&c, patterns[i / 2](n)), n);
         plain_destroy(&c);
@@ -3522,7 +3527,7 @@ static void check_finds_what_is_broken(void)
     struct cache_config config = fresh_config(4);
     struct nums c = nums_open(&config);
     struct cache before;
-    uint32_t link, head;
+    uint32_t link, word, kept;
 
     CHECK_EQ(nums_put_ttl(&c, 1, 10, 100), 0);
     CHECK_EQ(nums_put_ttl(&c, 2, 20, 100), 0);
@@ -3566,11 +3571,25 @@ static void check_finds_what_is_broken(void)
     c.nodes[1].key = 3; /* a key twice, or in a wrong chain */
     CHECK(nums_check(&c) != NULL);
     c.nodes[1].key = 1;
-    for (head = 0; c.base.heads[head] != 0; head++)
+    for (word = 0; c.base.groups[word] != 0; word++)
         ;
-    c.base.heads[head] = 1; /* in two chains */
+    c.base.groups[word] = 1; /* twice */
     CHECK(nums_check(&c) != NULL);
-    c.base.heads[head] = 0;
+    c.base.groups[word] = 0;
+    for (word = 0; c.base.groups[word] == 0; word++)
+        ;
+    kept = c.base.groups[word]; /* with another tag */
+    c.base.groups[word] ^= c.base.slot_mask + 1;
+    CHECK(nums_check(&c) != NULL);
+    c.base.groups[word] = 0; /* not at all */
+    CHECK(nums_check(&c) != NULL);
+    c.base.groups[word | (CACHE__GROUP - 1)] = kept; /* last, and not full */
+    CHECK(nums_check(&c) != NULL);
+    c.base.groups[word | (CACHE__GROUP - 1)] = 0;
+    c.base.groups[(word ^ CACHE__GROUP) | 4] = kept; /* in another group */
+    CHECK(nums_check(&c) != NULL);
+    c.base.groups[(word ^ CACHE__GROUP) | 4] = 0;
+    c.base.groups[word] = kept;
     CHECK_SOUND(nums_check(&c));
     n_events = 0;
     nums_destroy(&c);
@@ -3618,6 +3637,67 @@ static void check_finds_what_limits_lose(void)
     CHECK_SOUND(heavy_check(&c));
     n_events = 0;
     heavy_destroy(&c);
+}
+
+/* --- huge pages ---------------------------------------------------------- */
+
+static void huge_pages_for_large_blocks(void)
+{
+    struct cache_config config = fresh_config(100000);
+    struct plain c;
+    uint64_t key;
+
+    config.huge_pages = true;
+    CHECK_EQ(plain_init(&c, &config), 0);
+#if defined(MAP_ANONYMOUS) && defined(MADV_HUGEPAGE)
+    {
+        const size_t page = (size_t)2 << 20;
+        unsigned char resident[4096];
+        size_t n = 0, i;
+
+        CHECK_EQ(c.base.huge_bytes % page, 0);
+        CHECK(c.base.huge_bytes >= plain_memory_needed(&config));
+        CHECK(c.base.huge_bytes < plain_memory_needed(&config) + page);
+        CHECK_EQ((uintptr_t)c.base.memory % page, 0);
+        CHECK(c.base.huge_bytes / 4096 <= sizeof resident);
+        memset(resident, 0, sizeof resident);
+        CHECK_EQ(mincore(c.base.memory, c.base.huge_bytes, resident), 0);
+        for (i = 0; i < c.base.huge_bytes / 4096; i++)
+            n += resident[i] & 1; /* init has touched the policy's ring */
+        CHECK(n <= page / 4096);
+    }
+#endif
+    CHECK_EQ(plain_memory(&c).total_bytes, plain_memory_needed(&config));
+    for (key = 0; key < 150000; key++)
+        CHECK_EQ(plain_put(&c, key, key * 3), 0);
+    CHECK_EQ(plain_len(&c), 100000);
+    check_value(plain_get(&c, 149999), 149999 * 3);
+    CHECK_SOUND(plain_check(&c));
+    CHECK_EQ(plain_clear(&c), 0);
+    CHECK_EQ(plain_put(&c, 1, 2), 0);
+    plain_destroy(&c);
+    plain_destroy(&c); /* twice is harmless */
+}
+
+static void huge_pages_that_are_not_used(void)
+{
+    struct cache_config config = fresh_config(100);
+    unsigned char buffer[8192];
+    struct plain c;
+
+    config.huge_pages = true; /* a block below one page: from calloc */
+    CHECK_EQ(plain_init(&c, &config), 0);
+    CHECK_EQ(c.base.huge_bytes, 0);
+    CHECK_EQ(plain_put(&c, 1, 2), 0);
+    plain_destroy(&c);
+    CHECK_EQ(plain_init_in(&c, &config, buffer, sizeof buffer), 0);
+    CHECK_EQ(c.base.huge_bytes, 0);
+    plain_destroy(&c);
+    config.alloc = heap_alloc; /* who allocates decides on the pages */
+    config.free = heap_free;
+    CHECK_EQ(plain_init(&c, &config), CACHE_EALLOCATOR);
+    CHECK_EQ(plain_memory_needed(&config), 0);
+    CHECK_EQ(heap.allocs, 0);
 }
 
 static const struct test tests[] = {
@@ -3701,6 +3781,8 @@ static const struct test tests[] = {
     TEST(the_default_policy),
     TEST(policies_that_are_not_one),
     TEST(each_policy_without_memory),
+    TEST(huge_pages_for_large_blocks),
+    TEST(huge_pages_that_are_not_used),
     TEST(a_type_with_a_policy_of_its_own),
     TEST(the_policy_that_was_named),
     TEST(every_policy_is_in_the_list),
