@@ -954,15 +954,14 @@ CACHE_INLINE uint32_t cache__index_word(const uint32_t *word, bool unlocked)
     return unlocked ? CACHE_ATOMIC_LOAD(word) : *word;
 }
 
-#if defined(__SSE2__) && defined(__x86_64__) && defined(CACHE__OWN_ATOMICS)
+#if defined(__SSE2__) && defined(CACHE__OWN_ATOMICS) && !defined(CACHE__TSAN)
+/* Half of a group.  Without the lock it may tear between its words, no more
+ * than single loads of them would. */
 CACHE_INLINE __m128i cache__half_group(const uint32_t *half, bool unlocked)
 {
-    const cache__word64 *pairs = (const cache__word64 *)(const void *)half;
+    const __m128i *words = (const __m128i *)(const void *)half;
 
-    if (!unlocked)
-        return _mm_load_si128((const __m128i *)(const void *)half);
-    return _mm_set_epi64x((long long)CACHE_ATOMIC_LOAD(pairs + 1),
-                          (long long)CACHE_ATOMIC_LOAD(pairs));
+    return unlocked ? *(const volatile __m128i *)words : *words;
 }
 #endif
 
@@ -971,7 +970,7 @@ CACHE_INLINE __m128i cache__half_group(const uint32_t *half, bool unlocked)
 CACHE_INLINE uint32_t cache__group_match(const uint32_t *group, uint32_t word,
                                          uint32_t but, bool unlocked)
 {
-#if defined(__SSE2__) && defined(__x86_64__) && defined(CACHE__OWN_ATOMICS)
+#if defined(__SSE2__) && defined(CACHE__OWN_ATOMICS) && !defined(CACHE__TSAN)
     __m128i words = _mm_set1_epi32((int)word), buts = _mm_set1_epi32((int)but);
     __m128i low = cache__half_group(group, unlocked);
     __m128i high = cache__half_group(group + CACHE__GROUP / 2, unlocked);
@@ -1041,7 +1040,7 @@ struct cache__probe {
 
 /* Without the lock, whoever writes may lead a walk astray, even in a circle: a
  * chain is then followed so far.  With it, to its end. */
-#define CACHE__UNLOCKED_WALK 256u
+#define CACHE__UNLOCKED_WALK 64u
 
 CACHE_INLINE struct cache__probe cache__probe_of(const struct cache *c,
                                                  uint64_t hash, bool unlocked)
@@ -1056,11 +1055,11 @@ CACHE_INLINE struct cache__probe cache__probe_of(const struct cache *c,
     return p;
 }
 
-/* The next slot whose word has the tag; 0 = there is none.  A tag of 0 finds
- * the empty words of the group, too.  Whatever a word has become meanwhile, it
- * has the number of a slot in it. */
-CACHE_INLINE uint32_t cache__candidate(const struct cache *c, uint32_t options,
-                                       struct cache__probe *p, bool unlocked)
+/* The next slot of the group whose word has the tag; 0 = there is none.  A tag
+ * of 0 finds the empty words, too.  Whatever a word has become meanwhile, it has
+ * the number of a slot in it. */
+CACHE_INLINE uint32_t cache__in_group(const struct cache *c,
+                                      struct cache__probe *p, bool unlocked)
 {
     while (p->match != 0) {
         uint32_t word =
@@ -1070,13 +1069,22 @@ CACHE_INLINE uint32_t cache__candidate(const struct cache *c, uint32_t options,
         if ((word & c->slot_mask) != 0)
             return word & c->slot_mask;
     }
-    while (p->last != 0 && p->left-- != 0) {
+    return 0;
+}
+
+/* The same for the group and its chain. */
+CACHE_INLINE uint32_t cache__candidate(const struct cache *c, uint32_t options,
+                                       struct cache__probe *p, bool unlocked)
+{
+    uint32_t slot = cache__in_group(c, p, unlocked);
+
+    while (slot == 0 && p->last != 0 && p->left-- != 0) {
         p->last = cache__index_word(
             cache__link(c, options, p->last & c->slot_mask), unlocked);
         if (cache__tag_matches(c, p->last ^ p->tag))
-            return p->last ^ p->tag;
+            slot = p->last ^ p->tag;
     }
-    return 0;
+    return slot;
 }
 
 CACHE_INLINE void cache__index_insert(struct cache *c, uint32_t options,
@@ -2203,8 +2211,8 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         struct cache__probe probe_ = cache__probe_of(&c->base, hash_, false);  \
         uint32_t slot_;                                                        \
-        while ((slot_ = cache__candidate(&c->base, name##__options, &probe_,   \
-                                         false)) != 0)                         \
+        while ((slot_ = cache__candidate(&c->base, name##__options,            \
+                                         &probe_, false)) != 0)                       \
             if (cache__hash_may_match(&c->base, name##__options, slot_,        \
                                       hash_) &&                                \
                 (equal_fn)(&c->nodes[slot_].key, key))                         \

@@ -1075,12 +1075,13 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     struct cache__swallow_semicolon
 
 /* The look without the lock.  The value is copied with its key, and neither is
- * looked at before both are known to be whole. */
+ * looked at before both are known to be whole.  At first it leaves the chain of
+ * a group that is full alone, which keeps it short: that is lost, too. */
 #define CACHE__DEFINE_LOOK(name, equal_fn)                                     \
     CACHE_INLINE enum cache__look name##__look(                                \
         const struct name *c, const struct name##__shard *shard_,              \
         const name##_key *key, uint64_t hash_, name##_value *out,              \
-        uint32_t *slot_)                                                       \
+        uint32_t *slot_, bool chain_)                                          \
     {                                                                          \
         const uint32_t options_ = name##__shard__options;                      \
         const struct name##__shard_node *nodes_ =                              \
@@ -1088,8 +1089,10 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         const uint32_t sequence_ = cache__begin_look(&shard_->base);           \
         struct cache__probe probe_ =                                           \
             cache__probe_of(&shard_->base, hash_, true);                       \
-        while ((*slot_ = cache__candidate(&shard_->base, options_, &probe_,    \
-                                          true)) != 0) {                       \
+        while ((*slot_ = chain_ ? cache__candidate(&shard_->base, options_,    \
+                                                   &probe_, true)              \
+                                : cache__in_group(&shard_->base, &probe_,      \
+                                                  true)) != 0) {               \
             struct name##__shard_node node_;                                   \
             uint32_t deadline_ =                                               \
                 cache__look_at_deadline(&shard_->base, options_, *slot_);      \
@@ -1103,7 +1106,9 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
             if (!(equal_fn)(&node_.key, key))                                  \
                 continue;                                                      \
             if (cache__is_over(&c->base, deadline_))                           \
-                return CACHE__ABSENT_LOOK;                                     \
+                return cache__unchanged(&shard_->base, sequence_)              \
+                           ? CACHE__ABSENT_LOOK                                \
+                           : CACHE__LOST_LOOK; /* it was put off meanwhile */  \
             *out = node_.value;                                                \
             return CACHE__PRESENT_LOOK;                                        \
         }                                                                      \
@@ -1111,16 +1116,17 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
                    ? CACHE__ABSENT_LOOK                                        \
                    : CACHE__LOST_LOOK;                                         \
     }                                                                          \
+    /* A few times, before a reader waits for the lock. */                     \
     CACHE_COLD enum cache__look name##__look_again(                            \
         const struct name *c, const struct name##__shard *shard_,              \
         const name##_key *key, uint64_t hash_, name##_value *out,              \
         uint32_t *slot_, int times_)                                           \
     {                                                                          \
-        enum cache__look found_;                                               \
-        CACHE__RELAX();                                                        \
-        found_ = name##__look(c, shard_, key, hash_, out, slot_);              \
+        enum cache__look found_ =                                              \
+            name##__look(c, shard_, key, hash_, out, slot_, true);             \
         if (found_ != CACHE__LOST_LOOK || times_ == 1)                         \
             return found_;                                                     \
+        CACHE__RELAX();                                                        \
         return name##__look_again(c, shard_, key, hash_, out, slot_,           \
                                   times_ - 1);                                 \
     }                                                                          \
@@ -1213,7 +1219,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         uint32_t slot_ = 0;                                                    \
         enum cache__look found_ = CACHE__LOST_LOOK;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
-            found_ = name##__look(c, shard_, &key, hash_, out, &slot_);        \
+            found_ = name##__look(c, shard_, &key, hash_, out, &slot_, false); \
         return found_ == CACHE__LOST_LOOK                                      \
                    ? name##__get_slowly(c, key, out, peek_)                    \
                    : name##__looked(c, shard_, &key, hash_, slot_, found_,     \
@@ -1327,7 +1333,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         enum cache__look found_ = CACHE__LOST_LOOK;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
             found_ = name##__look(c, shard_, &key, hash_, out ? out : &value_, \
-                                  &slot_);                                     \
+                                  &slot_, false);                              \
         if (found_ != CACHE__PRESENT_LOOK)                                     \
             return name##__get_or_insert_locked(c, key, initial, out,          \
                                                 inserted);                     \
