@@ -897,6 +897,21 @@ CACHE_INLINE uint32_t cache__candidate(const struct cache *c, uint32_t options,
     return 0;
 }
 
+/* The slot that cache__candidate is likely to return first, or any.  What a hit
+ * in it needs of us is sent for. */
+CACHE_INLINE uint32_t cache__foresee(const struct cache *c, uint32_t options,
+                                     const struct cache__probe *p)
+{
+    uint32_t slot = p->match ? *cache__group_first(p->group, p->match) : 0;
+
+    slot &= c->slot_mask;
+    if (cache__keeps_hash(options))
+        CACHE__PREFETCH(cache__link(c, options, slot));
+    if (options & CACHE_EXPIRY)
+        CACHE__PREFETCH(&c->expire[slot]);
+    return slot;
+}
+
 CACHE_INLINE void cache__index_insert(struct cache *c, uint32_t options,
                                       uint32_t slot, uint64_t hash)
 {
@@ -1928,10 +1943,10 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         return cache__mixed((hash_fn)(key, c->seed));                          \
     }                                                                          \
-    CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
-                                       const name##_key *key, uint64_t hash_)  \
+    CACHE_INLINE uint32_t name##__pick(const struct name *c,                   \
+                                       const name##_key *key, uint64_t hash_,  \
+                                       struct cache__probe probe_)             \
     {                                                                          \
-        struct cache__probe probe_ = cache__probe_of(&c->base, hash_);         \
         uint32_t slot_;                                                        \
         while ((slot_ = cache__candidate(&c->base, name##__options,            \
                                          &probe_)) != 0)                       \
@@ -1940,6 +1955,11 @@ template <> struct cache__dear<cache_bytes> {
                 (equal_fn)(&c->nodes[slot_].key, key))                         \
                 break;                                                         \
         return slot_;                                                          \
+    }                                                                          \
+    CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
+                                       const name##_key *key, uint64_t hash_)  \
+    {                                                                          \
+        return name##__pick(c, key, hash_, cache__probe_of(&c->base, hash_));  \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -2160,6 +2180,55 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_UNUSED static inline const char *name##_check(const struct name *c)  \
     {                                                                          \
         return cache__check(&c->base, &name##__type);                          \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Looking for many.  What a look-up waits for is sent for in three steps, each
+ * for all keys of a block: the groups, the nodes of those that seem to be the
+ * right ones, and then the look-ups themselves. */
+#define CACHE__BLOCK 32u /* keys */
+#define CACHE__FEW 8u    /* keys, below which a plain loop is as fast */
+#define CACHE__DEFINE_MANY(name)                                               \
+    CACHE_UNUSED static size_t name##__get_block(                              \
+        struct name *c, const name##_key *keys_, size_t n_,                    \
+        const name##_value **values_)                                          \
+    {                                                                          \
+        struct cache__probe probes_[CACHE__BLOCK];                             \
+        uint64_t hashes_[CACHE__BLOCK];                                        \
+        size_t hits_ = 0, i_;                                                  \
+        for (i_ = 0; i_ < n_; i_++) {                                          \
+            hashes_[i_] = name##__hash(&c->base, &keys_[i_]);                  \
+            CACHE__PREFETCH(cache__group(&c->base, hashes_[i_]));              \
+        }                                                                      \
+        for (i_ = 0; i_ < n_; i_++) {                                          \
+            uint32_t slot_;                                                    \
+            probes_[i_] = cache__probe_of(&c->base, hashes_[i_]);              \
+            slot_ = cache__foresee(&c->base, name##__options, &probes_[i_]);   \
+            CACHE__PREFETCH(&c->nodes[slot_]);                                 \
+        }                                                                      \
+        for (i_ = 0; i_ < n_; i_++) {                                          \
+            uint32_t slot_ =                                                   \
+                name##__pick(c, &keys_[i_], hashes_[i_], probes_[i_]);         \
+            bool hit_ =                                                        \
+                cache__hit(&c->base, &name##__kind, slot_, hashes_[i_]);       \
+            values_[i_] = hit_ ? &c->nodes[slot_].value : NULL;                \
+            hits_ += hit_;                                                     \
+        }                                                                      \
+        return hits_;                                                          \
+    }                                                                          \
+    CACHE_UNUSED static inline size_t name##_get_many(                         \
+        struct name *c, const name##_key *keys_, size_t n_,                    \
+        const name##_value **values_)                                          \
+    {                                                                          \
+        size_t hits_ = 0, at_ = 0;                                             \
+        while (n_ - at_ >= CACHE__FEW) {                                       \
+            size_t part_ = n_ - at_ < CACHE__BLOCK ? n_ - at_ : CACHE__BLOCK;  \
+            hits_ += name##__get_block(c, keys_ + at_, part_, values_ + at_);  \
+            at_ += part_;                                                      \
+        }                                                                      \
+        for (; at_ < n_; at_++)                                                \
+            hits_ += (values_[at_] = name##_get(c, keys_[at_])) != NULL;       \
+        return hits_;                                                          \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -2401,6 +2470,10 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  * const V *name_get(c, K key)
  *   The value, or NULL if there is none or it has expired.  Counts as a use.
  *   Lifetime: until the next put, remove, clear, compute or tick.
+ * size_t name_get_many(c, const K *keys, size_t n, const V **values)
+ *   As get for each key in turn: values[i] is the value of keys[i], or NULL.
+ *   Returns how many are there.  Above 8 keys it is faster than n calls in a
+ *   large cache: the memory that 32 of them need is sent for at once.
  * const V *name_peek(c, K key)
  *   The same without counting: neither the policy nor stats learn of it.
  * bool name_contains(c, K key)
@@ -2472,6 +2545,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE__DEFINE_STORE(name);                                                 \
     CACHE__DEFINE_LIFE(name);                                                  \
     CACHE__DEFINE_LOOKUP(name);                                                \
+    CACHE__DEFINE_MANY(name);                                                  \
     CACHE__DEFINE_PUT(name);                                                   \
     CACHE__DEFINE_COMPUTE(name);                                               \
     CACHE__DEFINE_CHANGE(name)
