@@ -731,11 +731,18 @@ CACHE_INLINE int cache__deadline(struct cache *c, uint64_t ttl_ms,
     return 0;
 }
 
+/* As long as nothing can have expired, `expire` is not looked at: that would be
+ * one more line that is far away.  `soonest` does not speak for what is pinned
+ * or held. */
 CACHE_INLINE bool cache__expired(struct cache *c, uint32_t options,
                                  uint32_t slot)
 {
-    return (options & CACHE_EXPIRY) != 0 && c->expire[slot] != 0 &&
-           c->expire[slot] <= cache__tick(c);
+    const bool sure = (options & (CACHE_PINS | CACHE_WEIGHED)) == 0;
+
+    if ((options & CACHE_EXPIRY) == 0 ||
+        (sure && (c->soonest == UINT32_MAX || cache__tick(c) < c->soonest)))
+        return false;
+    return c->expire[slot] != 0 && c->expire[slot] <= cache__tick(c);
 }
 
 /* The tick at which the entry in `slot` is dead; 0 = never. */
