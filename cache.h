@@ -885,11 +885,18 @@ CACHE_INLINE int cache__deadline(struct cache *c, uint64_t ttl_ms,
     return 0;
 }
 
+/* As long as nothing can have expired, `expire` is not looked at: that would be
+ * one more line that is far away.  `soonest` does not speak for what is pinned
+ * or held. */
 CACHE_INLINE bool cache__expired(struct cache *c, uint32_t options,
                                  uint32_t slot)
 {
-    return (options & CACHE_EXPIRY) != 0 && c->expire[slot] != 0 &&
-           c->expire[slot] <= cache__tick(c);
+    const bool sure = (options & (CACHE_PINS | CACHE_WEIGHED)) == 0;
+
+    if ((options & CACHE_EXPIRY) == 0 ||
+        (sure && (c->soonest == UINT32_MAX || cache__tick(c) < c->soonest)))
+        return false;
+    return c->expire[slot] != 0 && c->expire[slot] <= cache__tick(c);
 }
 
 /* The tick at which the entry in `slot` is dead; 0 = never. */
@@ -1084,6 +1091,21 @@ CACHE_INLINE uint32_t cache__candidate(const struct cache *c, uint32_t options,
         if (cache__tag_matches(c, p->last ^ p->tag))
             slot = p->last ^ p->tag;
     }
+    return slot;
+}
+
+/* The slot that cache__candidate is likely to return first, or any.  What a hit
+ * in it needs of us is sent for. */
+CACHE_INLINE uint32_t cache__foresee(const struct cache *c, uint32_t options,
+                                     const struct cache__probe *p)
+{
+    uint32_t slot = p->match ? *cache__group_first(p->group, p->match) : 0;
+
+    slot &= c->slot_mask;
+    if (cache__keeps_hash(options))
+        CACHE__PREFETCH(cache__link(c, options, slot));
+    if (options & CACHE_EXPIRY)
+        CACHE__PREFETCH(&c->expire[slot]);
     return slot;
 }
 
@@ -2206,18 +2228,24 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         return cache__mixed((hash_fn)(key, c->seed));                          \
     }                                                                          \
-    CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
-                                       const name##_key *key, uint64_t hash_)  \
+    CACHE_INLINE uint32_t name##__pick(const struct name *c,                   \
+                                       const name##_key *key, uint64_t hash_,  \
+                                       struct cache__probe probe_)             \
     {                                                                          \
-        struct cache__probe probe_ = cache__probe_of(&c->base, hash_, false);  \
         uint32_t slot_;                                                        \
-        while ((slot_ = cache__candidate(&c->base, name##__options,            \
-                                         &probe_, false)) != 0)                       \
+        while ((slot_ = cache__candidate(&c->base, name##__options, &probe_,   \
+                                         false)) != 0)                         \
             if (cache__hash_may_match(&c->base, name##__options, slot_,        \
                                       hash_) &&                                \
                 (equal_fn)(&c->nodes[slot_].key, key))                         \
                 break;                                                         \
         return slot_;                                                          \
+    }                                                                          \
+    CACHE_INLINE uint32_t name##__find(const struct name *c,                   \
+                                       const name##_key *key, uint64_t hash_)  \
+    {                                                                          \
+        return name##__pick(c, key, hash_,                                     \
+                            cache__probe_of(&c->base, hash_, false));          \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -2476,6 +2504,55 @@ template <> struct cache__dear<cache_bytes> {
     CACHE_UNUSED static inline const char *name##_check(const struct name *c)  \
     {                                                                          \
         return cache__check(&c->base, &name##__type);                          \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Looking for many.  What a look-up waits for is sent for in three steps, each
+ * for all keys of a block: the groups, the nodes of those that seem to be the
+ * right ones, and then the look-ups themselves. */
+#define CACHE__BLOCK 32u /* keys */
+#define CACHE__FEW 8u    /* keys, below which a plain loop is as fast */
+#define CACHE__DEFINE_MANY(name)                                               \
+    CACHE_UNUSED static size_t name##__get_block(                              \
+        struct name *c, const name##_key *keys_, size_t n_,                    \
+        const name##_value **values_)                                          \
+    {                                                                          \
+        struct cache__probe probes_[CACHE__BLOCK];                             \
+        uint64_t hashes_[CACHE__BLOCK];                                        \
+        size_t hits_ = 0, i_;                                                  \
+        for (i_ = 0; i_ < n_; i_++) {                                          \
+            hashes_[i_] = name##__hash(&c->base, &keys_[i_]);                  \
+            CACHE__PREFETCH(cache__group(&c->base, hashes_[i_]));              \
+        }                                                                      \
+        for (i_ = 0; i_ < n_; i_++) {                                          \
+            uint32_t slot_;                                                    \
+            probes_[i_] = cache__probe_of(&c->base, hashes_[i_], false);       \
+            slot_ = cache__foresee(&c->base, name##__options, &probes_[i_]);   \
+            CACHE__PREFETCH(&c->nodes[slot_]);                                 \
+        }                                                                      \
+        for (i_ = 0; i_ < n_; i_++) {                                          \
+            uint32_t slot_ =                                                   \
+                name##__pick(c, &keys_[i_], hashes_[i_], probes_[i_]);         \
+            bool hit_ =                                                        \
+                cache__hit(&c->base, &name##__kind, slot_, hashes_[i_]);       \
+            values_[i_] = hit_ ? &c->nodes[slot_].value : NULL;                \
+            hits_ += hit_;                                                     \
+        }                                                                      \
+        return hits_;                                                          \
+    }                                                                          \
+    CACHE_UNUSED static inline size_t name##_get_many(                         \
+        struct name *c, const name##_key *keys_, size_t n_,                    \
+        const name##_value **values_)                                          \
+    {                                                                          \
+        size_t hits_ = 0, at_ = 0;                                             \
+        while (n_ - at_ >= CACHE__FEW) {                                       \
+            size_t part_ = n_ - at_ < CACHE__BLOCK ? n_ - at_ : CACHE__BLOCK;  \
+            hits_ += name##__get_block(c, keys_ + at_, part_, values_ + at_);  \
+            at_ += part_;                                                      \
+        }                                                                      \
+        for (; at_ < n_; at_++)                                                \
+            hits_ += (values_[at_] = name##_get(c, keys_[at_])) != NULL;       \
+        return hits_;                                                          \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -2753,6 +2830,10 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  * const V *name_get(c, K key)
  *   The value, or NULL if there is none or it has expired.  Counts as a use.
  *   Lifetime: until the next put, remove, clear, compute or tick.
+ * size_t name_get_many(c, const K *keys, size_t n, const V **values)
+ *   As get for each key in turn: values[i] is the value of keys[i], or NULL.
+ *   Returns how many are there.  Above 8 keys it is faster than n calls in a
+ *   large cache: the memory that 32 of them need is sent for at once.
  * const V *name_peek(c, K key)
  *   The same without counting: neither the policy nor stats learn of it.
  * bool name_contains(c, K key)
@@ -2827,6 +2908,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     CACHE__DEFINE_ENGINE(name, NULL);                                          \
     CACHE__DEFINE_LIFE(name);                                                  \
     CACHE__DEFINE_LOOKUP_CALLS(name);                                          \
+    CACHE__DEFINE_MANY(name);                                                  \
     CACHE__DEFINE_PUT_CALLS(name);                                             \
     CACHE__DEFINE_CHANGE_CALLS(name)
 

@@ -348,6 +348,105 @@ static void get_or_insert(void)
     nums_destroy(&c);
 }
 
+CACHE_DEFINE(texts_plain, const char *, int, cache_hash_str, cache_equal_str,
+             CACHE_LRU);
+CACHE_DEFINE_WITH(many, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+                  CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS,
+                  .on_remove = nums_left);
+
+/* Of two caches one is asked for each key, the other for all of them. */
+static void check_many(struct many *one, struct many *all, uint64_t *random,
+                       size_t n)
+{
+    const uint64_t *values[100];
+    struct cache_stats stats_one, stats_all;
+    uint64_t wanted[100];
+    size_t i, found, hits = 0;
+
+    CHECK(n <= COUNT_OF(wanted));
+    for (i = 0; i < n; i++) {
+        wanted[i] = test_random(random) % 150;
+        values[i] = &wanted[i];
+    }
+    found = many_get_many(all, wanted, n, values);
+    for (i = 0; i < n; i++) {
+        const uint64_t *value = many_get(one, wanted[i]);
+
+        hits += value != NULL;
+        CHECK((value != NULL) == (values[i] != NULL));
+        if (value != NULL)
+            CHECK_EQ(*value, *values[i]);
+    }
+    CHECK_EQ(found, hits);
+    CHECK_EQ(many_stats(one, &stats_one), 0);
+    CHECK_EQ(many_stats(all, &stats_all), 0);
+    CHECK(memcmp(&stats_one, &stats_all, sizeof stats_one) == 0);
+}
+
+static void get_many_is_many_gets(void)
+{
+    static const size_t sizes[] = { 0, 1, 7, 8, 9, 31, 32, 33, 39, 64, 100 };
+    struct cache_config config = fresh_config(100);
+
+    for (config.policy = 1; config.policy <= CACHE__POLICY_BITS;
+         config.policy++) {
+        struct many one, all;
+        uint64_t random = test_seed;
+        int step;
+
+        if (cache_policy_name(config.policy) == NULL)
+            continue;
+        CHECK_EQ(many_init(&one, &config), 0);
+        CHECK_EQ(many_init(&all, &config), 0);
+        for (step = 0; step < 300; step++) {
+            uint64_t key = test_random(&random) % 150;
+            uint64_t ttl = step % 3 ? CACHE_NEVER : 200 + 100 * (key % 7);
+            int i;
+
+            check_many(&one, &all, &random,
+                       sizes[test_random(&random) % COUNT_OF(sizes)]);
+            n_events = 0;
+            CHECK_EQ(many_put_ttl(&one, key, (uint64_t)step, ttl), 0);
+            i = n_events;
+            CHECK_EQ(many_put_ttl(&all, key, (uint64_t)step, ttl), 0);
+            CHECK_EQ(n_events, 2 * i); /* the same have left */
+            for (i = 0; i < n_events / 2; i++)
+                CHECK_EQ(events[i].key, events[n_events / 2 + i].key);
+            now_ms += 10;
+        }
+        CHECK_SOUND(many_check(&all));
+        many_destroy(&one);
+        n_events = 0;
+        many_destroy(&all);
+        n_events = 0;
+    }
+}
+
+static void get_many_of_strings(void)
+{
+    struct cache_config config = fresh_config(64);
+    struct texts_plain c;
+    const char *wanted[40];
+    const int *values[40];
+    char text[40][16];
+    int i;
+
+    CHECK_EQ(texts_plain_init(&c, &config), 0);
+    for (i = 0; i < 40; i++) {
+        snprintf(text[i], sizeof text[i], "t%d", i);
+        wanted[i] = text[i];
+        if (i % 3 != 0)
+            CHECK_EQ(texts_plain_put(&c, text[i], i), 0);
+    }
+    CHECK_EQ(texts_plain_get_many(&c, wanted, 40, values), 26);
+    for (i = 0; i < 40; i++) {
+        CHECK((values[i] != NULL) == (i % 3 != 0));
+        if (values[i] != NULL)
+            CHECK_EQ(*values[i], i);
+    }
+    texts_plain_destroy(&c);
+}
+
 static void remove_and_clear(void)
 {
     struct cache_config config = fresh_config(4);
@@ -3707,6 +3806,8 @@ static const struct test tests[] = {
     TEST(get_counts_as_a_use_and_peek_does_not),
     TEST(put_if_absent_and_replace),
     TEST(get_or_insert),
+    TEST(get_many_is_many_gets),
+    TEST(get_many_of_strings),
     TEST(remove_and_clear),
     TEST(clear_without_callbacks),
     TEST(compute_does_what_the_callback_returns),
