@@ -612,6 +612,14 @@ CACHE_COLD uint64_t cache__random_seed(const void *salt)
 
 /* --- the engine: slots and hashes, no keys and no values ----------------- */
 
+/* Memory that init asked for. */
+struct cache__block {
+    void *memory;  /* NULL = the caller's, not ours to free */
+    size_t mapped; /* bytes to be unmapped; 0 = it came from alloc */
+    void (*free)(void *memory, void *user); /* NULL = free of libc */
+    void *user;
+};
+
 /* The part of a cache that does not depend on its types.  First what a look-up
  * reads: one line, which nothing else is in; then what is set once; last what
  * each insertion writes. */
@@ -655,11 +663,9 @@ struct cache {
     uint32_t sweep_soonest; /* earliest deadline that this sweep left behind */
 
     uint64_t (*now)(void *user);
-    void (*free)(void *memory, void *user);
     void *user;
-    void *memory;       /* the block, if it is ours to free */
-    size_t total_bytes; /* size of the block */
-    size_t huge_bytes;  /* what is mapped for it; 0 = it came from alloc */
+    struct cache__block block; /* where all of it is */
+    size_t total_bytes;        /* its size */
     struct cache_stats stats;
 
     uint32_t len;        /* entries now, expired ones included */
@@ -1416,7 +1422,6 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
     c->soonest = c->sweep_soonest = UINT32_MAX;
     c->seed = config->seed ? config->seed : cache__random_seed(c);
     c->user = config->user;
-    c->free = config->free;
     c->verbs = cache__policy_for(type, config);
     c->policy.memory = base + l.policy;
     c->policy.capacity = c->policy.full = c->capacity;
@@ -1496,26 +1501,46 @@ CACHE_COLD void cache__unmap(void *memory, size_t mapped)
 #endif
 }
 
+/* Memory for a cache, zeroed unless config.alloc gave it.  Returns 0 or
+ * CACHE_ENOMEM. */
+CACHE_COLD int cache__block_get(struct cache__block *block, size_t bytes,
+                                const struct cache_config *config)
+{
+    memset(block, 0, sizeof *block);
+    block->free = config->free;
+    block->user = config->user;
+    if (config->huge_pages)
+        block->memory = cache__map(bytes, &block->mapped);
+    if (block->memory == NULL)
+        block->memory = config->alloc ? config->alloc(bytes, config->user)
+                                      : calloc(1, bytes);
+    return block->memory ? 0 : CACHE_ENOMEM;
+}
+
+CACHE_COLD void cache__block_free(const struct cache__block *block)
+{
+    if (block->mapped != 0)
+        cache__unmap(block->memory, block->mapped);
+    else if (block->memory != NULL && block->free != NULL)
+        block->free(block->memory, block->user);
+    else
+        free(block->memory);
+}
+
 CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
                            const struct cache_config *config, uint32_t hooks)
 {
-    size_t bytes, mapped = 0;
+    struct cache__block block;
+    size_t bytes;
     int rc =
         c == NULL ? CACHE_EINVAL : cache__size(type, config, hooks, &bytes);
-    void *memory = NULL;
 
+    if (rc == 0)
+        rc = cache__block_get(&block, bytes, config);
     if (rc != 0)
         return rc;
-    if (config->huge_pages)
-        memory = cache__map(bytes, &mapped);
-    if (memory == NULL)
-        memory = config->alloc ? config->alloc(bytes, config->user)
-                               : calloc(1, bytes);
-    if (memory == NULL)
-        return CACHE_ENOMEM;
-    cache__set_up(c, type, config, memory, config->alloc == NULL);
-    c->memory = memory;
-    c->huge_bytes = mapped;
+    cache__set_up(c, type, config, block.memory, config->alloc == NULL);
+    c->block = block;
     return 0;
 }
 
@@ -1973,12 +1998,7 @@ CACHE_COLD void cache__destroy(struct cache *c, const struct cache_type *type,
 {
     if (c->groups == NULL || cache__clear(c, type, one_by_one) != 0)
         return;
-    if (c->huge_bytes != 0)
-        cache__unmap(c->memory, c->huge_bytes);
-    else if (c->memory != NULL && c->free != NULL)
-        c->free(c->memory, c->user);
-    else
-        free(c->memory);
+    cache__block_free(&c->block);
     memset(c, 0, sizeof *c);
 }
 

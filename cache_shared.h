@@ -217,11 +217,10 @@ struct cache_shared {
     uint64_t start_ms;
     uint64_t ttl_ms;
     uint64_t (*now)(void *user);
-    void (*free)(void *memory, void *user);
     void *user;
-    uint32_t capacity;  /* of all shards */
-    void *memory;       /* the block, if it is ours to free */
-    size_t total_bytes; /* size of the block */
+    uint32_t capacity;         /* of all shards */
+    struct cache__block block; /* where all of it is */
+    size_t total_bytes;        /* its size */
 };
 
 /* What the engine has to know of a type; one constant for each. */
@@ -433,7 +432,6 @@ CACHE_COLD void cache__shared_set_up(struct cache_shared *c,
     c->capacity = (uint32_t)config->capacity;
     c->seed = config->seed ? config->seed : cache__random_seed(c);
     c->user = config->user;
-    c->free = config->free;
     c->total_bytes = l.total;
     CACHE_LOCK_INIT(&c->state->lock);
     if (cache__is_adaptive(type, config)) {
@@ -484,19 +482,17 @@ CACHE_COLD int cache__shared_init(struct cache_shared *c,
                                   const struct cache_config *config,
                                   uint32_t hooks)
 {
+    struct cache__block block;
     size_t bytes;
     int rc = c == NULL ? CACHE_EINVAL
                        : cache__shared_size(type, config, hooks, &bytes);
-    void *memory;
 
+    if (rc == 0)
+        rc = cache__block_get(&block, bytes, config);
     if (rc != 0)
         return rc;
-    memory =
-        config->alloc ? config->alloc(bytes, config->user) : calloc(1, bytes);
-    if (memory == NULL)
-        return CACHE_ENOMEM;
-    cache__shared_set_up(c, type, config, memory, config->alloc == NULL);
-    c->memory = memory;
+    cache__shared_set_up(c, type, config, block.memory, config->alloc == NULL);
+    c->block = block;
     return 0;
 }
 
@@ -778,10 +774,7 @@ CACHE_COLD void cache__shared_destroy(struct cache_shared *c,
         CACHE_LOCK_DESTROY(
             cache__shard_lock(cache__shard_at(c, type, i), type));
     CACHE_LOCK_DESTROY(&c->state->lock);
-    if (c->memory != NULL && c->free != NULL)
-        c->free(c->memory, c->user);
-    else
-        free(c->memory);
+    cache__block_free(&c->block);
     memset(c, 0, sizeof *c);
 }
 
