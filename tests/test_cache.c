@@ -3754,14 +3754,15 @@ static void huge_pages_for_large_blocks(void)
         unsigned char resident[4096];
         size_t n = 0, i;
 
-        CHECK_EQ(c.base.huge_bytes % page, 0);
-        CHECK(c.base.huge_bytes >= plain_memory_needed(&config));
-        CHECK(c.base.huge_bytes < plain_memory_needed(&config) + page);
-        CHECK_EQ((uintptr_t)c.base.memory % page, 0);
-        CHECK(c.base.huge_bytes / 4096 <= sizeof resident);
+        CHECK_EQ(c.base.block.mapped % page, 0);
+        CHECK(c.base.block.mapped >= plain_memory_needed(&config));
+        CHECK(c.base.block.mapped < plain_memory_needed(&config) + page);
+        CHECK_EQ((uintptr_t)c.base.block.memory % page, 0);
+        CHECK(c.base.block.mapped / 4096 <= sizeof resident);
         memset(resident, 0, sizeof resident);
-        CHECK_EQ(mincore(c.base.memory, c.base.huge_bytes, resident), 0);
-        for (i = 0; i < c.base.huge_bytes / 4096; i++)
+        CHECK_EQ(mincore(c.base.block.memory, c.base.block.mapped, resident),
+                 0);
+        for (i = 0; i < c.base.block.mapped / 4096; i++)
             n += resident[i] & 1; /* init has touched the policy's ring */
         CHECK(n <= page / 4096);
     }
@@ -3786,11 +3787,11 @@ static void huge_pages_that_are_not_used(void)
 
     config.huge_pages = true; /* a block below one page: from calloc */
     CHECK_EQ(plain_init(&c, &config), 0);
-    CHECK_EQ(c.base.huge_bytes, 0);
+    CHECK_EQ(c.base.block.mapped, 0);
     CHECK_EQ(plain_put(&c, 1, 2), 0);
     plain_destroy(&c);
     CHECK_EQ(plain_init_in(&c, &config, buffer, sizeof buffer), 0);
-    CHECK_EQ(c.base.huge_bytes, 0);
+    CHECK_EQ(c.base.block.mapped, 0);
     plain_destroy(&c);
     config.alloc = heap_alloc; /* who allocates decides on the pages */
     config.free = heap_free;
