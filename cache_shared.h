@@ -892,13 +892,15 @@ CACHE_COLD void cache__shared_each(
     for (i = 0; i < c->n_shards && more; i++) {
         struct cache *shard = cache__shard_at(c, type, i);
         const uint32_t options = type->shard->kind.options;
+        const void *outer;
 
         CACHE_LOCK(cache__shard_lock(shard, type));
+        outer = cache__inside;
         cache__inside = c;
         slot = cache__next_live(shard, options, 0);
         for (; slot != 0 && more; slot = cache__next_live(shard, options, slot))
             more = visit(shard, slot, at);
-        cache__inside = NULL;
+        cache__inside = outer;
         CACHE_UNLOCK(cache__shard_lock(shard, type));
     }
 }
@@ -1247,10 +1249,11 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
         const name##_value *value_ = name##__shard__get(shard_, &key, hash_);  \
+        const void *outer_ = cache__inside;                                    \
         cache__inside = c;                                                     \
         if (value_)                                                            \
             fn(&key, value_, user);                                            \
-        cache__inside = NULL;                                                  \
+        cache__inside = outer_;                                                \
         CACHE_UNLOCK(&shard_->lock);                                           \
         if (value_)                                                            \
             cache__sample(&c->base, &name##__type, hash_);                     \
@@ -1346,9 +1349,10 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
         int rc_;                                                               \
+        const void *outer_ = cache__inside;                                    \
         cache__inside = c;                                                     \
         rc_ = name##__shard__compute(shard_, &key, hash_, fn, user);           \
-        cache__inside = NULL;                                                  \
+        cache__inside = outer_;                                                \
         name##__exit(shard_, &leavers_, &key);                                 \
         return rc_;                                                            \
     }                                                                          \
