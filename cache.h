@@ -42,7 +42,8 @@
  *   that has evicted fifty million entries is as fast as a fresh one.
  *
  * THREADS
- *   None: a cache belongs to one thread, or to a lock of yours.
+ *   None: a cache belongs to one thread, or to a lock of yours.  cache_shared.h
+ *   makes caches of this engine that all threads may use.
  *
  * OWNERSHIP AND LIFETIME
  *   - get, peek and get_or_insert return `const V *`.  It is valid until the

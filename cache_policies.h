@@ -34,15 +34,15 @@
  *   slot of an entry: capacity + 1, ...
  *
  * CONTENTS, AND COST
- *   shared: memory, lists, bits, ghosts, heap, two lists, directory of ghosts;
- *   then the policies:
+ *   shared: memory, lists, bits, marks, ghosts, heap, two lists, directory of
+ *   ghosts; then the policies, LRU and ADAPTIVE with a variant for shards:
  *
  *               bytes per entry   a hit writes
  *   FIFO             8            nothing
  *   LRU              8            up to 6 links, nothing when newest
  *   CLOCK              1/4        one bit, nothing when already set
  *   SIEVE            8 1/8        one bit, nothing when already set
- *   ADAPTIVE        20 + 53 KB    one word; for a sampled key the mini-caches
+ *   ADAPTIVE    20 1/8 + 53 KB    one word; for a sampled key the mini-caches
  *   RANDOM             1/8        nothing
  *   TTL             20            nothing
  *   LFU             10            links
@@ -55,7 +55,8 @@
  *   W-TinyLFU       20 1/4        links and counters
  *
  * THREADS
- *   None of its own: whoever owns the cache calls.
+ *   Whoever owns the cache, or has its lock, calls; only `touch` may be called by
+ *   threads without the lock while somebody who has it calls the others.
  *
  * SPDX-License-Identifier: MIT
  */

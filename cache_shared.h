@@ -129,7 +129,8 @@
 #define CACHE_UNLOCK(lock) CACHE_ATOMIC_STORE_RELEASE(lock, 0u)
 #define CACHE_TRYLOCK(lock) cache__trylock(lock)
 
-#if defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 199309L
+#if defined(__APPLE__) ||                                                     \
+    (defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 199309L)
 #include <sched.h>
 #define CACHE__YIELD() ((void)sched_yield())
 #define CACHE__SLEEP(time) ((void)nanosleep(time, NULL))

@@ -5,8 +5,9 @@
 # (strlen and strcmp are allowed for a string key), so no callback, no memcpy
 # of constant size and no clock; if any probe calls memcpy, memmove, memcmp or
 # bcmp; or if a macro of a public header has more than 80 lines, or a loop that
-# is not the probe or over the keys of get_many.  A get with expiry is only
-# shown: it calls config.now.
+# is not the probe or over the keys of get_many; or if a cache of one thread, or
+# a get of a shared one before it goes to its slow path, has a locked instruction.
+# A get with expiry is only shown: it calls config.now.
 set -u; CC_LIST=${CC_LIST:-gcc clang} CFLAGS=${CFLAGS:--O2}
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
@@ -25,6 +26,7 @@ functions() {
     { callee = 0 }
     /^ +[0-9a-f]+:\t/ && !/\t(cs )?(nop|data16|xchg +%ax,%ax)/ {
         n++
+        if (/\tlock / || /\txchg .*\(/) calls = calls ",LOCKED"
         if (/\t(bnd |notrack )*(call|jmp)q? +\*/) calls = calls ",INDIRECT"
         else if (/\tcallq? / || (/\tjmpq? / && !/\+0x/)) {
             callee = 1; gsub(/[<>]/, "", $NF); calls = calls "," $NF }
@@ -39,14 +41,16 @@ judge() {
         m = split(calls[f], list, ",")
         for (k = 1; k <= m; k++) {
             to = list[k]
+            if (to == "LOCKED") { bad("has a locked instruction"); continue }
             if (to ~ /^(memcpy|memmove|memcmp|bcmp)/) bad("calls " to)
             else if (probe !~ /_get/ || probe ~ /^probe_clock/ || to == "-") continue
             else if (to ~ /clock_gettime|cache__(system_now|advance)/) bad("reads the clock: " to)
             else if (to == "INDIRECT") bad("has an indirect call")
+            else if (to ~ /__get_slowly/ && probe ~ /^probe_shared/) continue
             else if (!(to in calls) && !(probe ~ /^probe_str/ && to ~ /^str(len|cmp)$/)) bad("calls " to)
         }
         for (k = 1; k <= m; k++)
-            if (list[k] in calls) walk(list[k])
+            if (list[k] in calls && list[k] !~ /__get_slowly/) walk(list[k])
     }
     { order[NR] = $1; calls[$1] = $4; bytes[$1] = $2; n[$1] = $3 }
     END {

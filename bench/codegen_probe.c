@@ -4,11 +4,12 @@
  *
  * The name says how it is judged: probe_int_ may call no function that moves
  * or compares memory, probe_str_ may call strlen and strcmp, and probe_clock_
- * is only reported: it asks config.now, which is an indirect call by design.
+ * is only reported: it asks config.now, which is an indirect call by design;
+ * probe_shared_ may call its slow path, which is not looked at.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cache.h"
+#include "cache_shared.h"
 
 struct pair {
     uint64_t a, b;
@@ -24,6 +25,8 @@ CACHE_DEFINE(fifo, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
 CACHE_DEFINE(expiring, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
              CACHE_SIEVE | CACHE_EXPIRY);
 CACHE_DEFINE(pairs, struct pair, uint64_t, pair_hash, pair_equal, CACHE_SIEVE);
+CACHE_DEFINE_SHARED(shared, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+                    CACHE_SIEVE | CACHE_PLAIN_DATA);
 CACHE_DEFINE(names, const char *, uint64_t, cache_hash_str, cache_equal_str,
              CACHE_SIEVE);
 
@@ -55,3 +58,9 @@ PROBE_GET(probe_str_get, names, const char *);
 PROBE_GET(probe_clock_get, expiring, uint64_t);
 PROBE_CHANGE(lru);
 PROBE_CHANGE(sieve);
+
+bool probe_shared_get(struct shared *c, uint64_t key, uint64_t *value);
+bool probe_shared_get(struct shared *c, uint64_t key, uint64_t *value)
+{
+    return shared_get(c, key, value);
+}
