@@ -682,8 +682,12 @@ CACHE_INLINE void cache__entered(const struct cache_shared *c,
 {
     leavers->n = 0;
     shard->leavers = leavers;
-    if (cache__may_sample(options) && c->chooser != NULL)
-        shard->policy.choice = CACHE_ATOMIC_LOAD(&c->chooser->choice);
+    if (cache__may_sample(options) && c->chooser != NULL) {
+        uint32_t choice = CACHE_ATOMIC_LOAD(&c->chooser->choice);
+
+        if (shard->policy.choice != choice)
+            shard->policy.choice = choice;
+    }
 }
 
 /* The lock was released: callbacks hear of what has left.  `key` is the one
