@@ -616,6 +616,7 @@ struct cache {
     uint32_t free_slots;   /* head of the list of slots that were freed */
     bool busy;             /* a callback of this cache is running */
     uint32_t n_pinned;     /* entries that the policy does not have */
+    uint32_t soon;         /* a slot that is likely to leave soon; or 0 */
     uint32_t held;         /* the slot that is given another weight; or 0 */
     uint32_t entry_bytes;  /* an entry's share of the block */
     uint64_t max_bytes;    /* weight of all entries at most */
@@ -864,6 +865,19 @@ CACHE_INLINE bool cache__hash_may_match(const struct cache *c, uint32_t options,
            cache__link(c, options, slot)[1] == cache__upper(hash);
 }
 
+#define CACHE__SURE_TAG 7u /* bits of a tag that make a wrong key rare */
+
+/* The key in `slot`, whose word has the tag of the hash, is worth a comparison.
+ * A hash that is kept is one more line that is far away, so it is asked only in
+ * a cache so large that a tag says little. */
+CACHE_INLINE bool cache__promising(const struct cache *c, uint32_t options,
+                                   uint32_t slot, uint64_t hash)
+{
+    return !cache__keeps_hash(options) ||
+           c->slot_bits <= 31 - CACHE__SURE_TAG ||
+           cache__hash_may_match(c, options, slot, hash);
+}
+
 /* A look-up on its way through a group and its chain. */
 struct cache__probe {
     uint32_t *group;
@@ -912,8 +926,6 @@ CACHE_INLINE uint32_t cache__foresee(const struct cache *c, uint32_t options,
     uint32_t slot = p->match ? *cache__group_first(p->group, p->match) : 0;
 
     slot &= c->slot_mask;
-    if (cache__keeps_hash(options))
-        CACHE__PREFETCH(cache__link(c, options, slot));
     if (options & CACHE_EXPIRY)
         CACHE__PREFETCH(&c->expire[slot]);
     return slot;
@@ -1164,7 +1176,7 @@ CACHE_COLD void cache__reset(struct cache *c)
     c->policy.zeroed = false;
     c->policy.full = c->capacity;
     c->verbs->init(&c->policy, c->seed);
-    c->len = c->fresh = c->free_slots = c->n_pinned = 0;
+    c->len = c->fresh = c->free_slots = c->n_pinned = c->soon = 0;
     c->used_bytes = c->pinned_bytes = 0;
     c->sweep_at = 0;
     c->soonest = c->sweep_soonest = UINT32_MAX;
@@ -1556,14 +1568,22 @@ CACHE_INLINE bool cache__has_room(const struct cache *c, uint32_t options,
             c->used_bytes + bytes <= c->max_bytes);
 }
 
-/* What the eviction after the next one is likely to touch is sent for. */
-CACHE_INLINE void cache__look_ahead(const struct cache *c,
+/* What the eviction after the next one is likely to touch is sent for: first
+ * the entry and then, when it is there, the group that its hash says. */
+CACHE_INLINE void cache__look_ahead(struct cache *c,
                                     const struct cache_type *type)
 {
+    const uint32_t options = type->kind.options, soon = c->soon;
     size_t slot = cache__verbs(c, &type->kind)->ahead(&c->policy);
 
-    CACHE__PREFETCH(cache__link(c, type->kind.options, (uint32_t)slot));
+    c->soon = (uint32_t)slot;
+    CACHE__PREFETCH(cache__link(c, options, (uint32_t)slot));
     CACHE__PREFETCH((unsigned char *)c->nodes + slot * type->node_bytes);
+    if (soon != 0 && (*cache__link(c, options, soon) & CACHE__FREE) == 0)
+        CACHE__PREFETCH(cache__group(
+            c, cache__keeps_hash(options)
+                   ? (uint64_t)cache__link(c, options, soon)[1] << 32
+                   : type->slot_hash(c, soon)));
 }
 
 /* Evicts until there is room; cache__admissible says that there can be.  The
@@ -1957,8 +1977,7 @@ template <> struct cache__dear<cache_bytes> {
         uint32_t slot_;                                                        \
         while ((slot_ = cache__candidate(&c->base, name##__options,            \
                                          &probe_)) != 0)                       \
-            if (cache__hash_may_match(&c->base, name##__options, slot_,        \
-                                      hash_) &&                                \
+            if (cache__promising(&c->base, name##__options, slot_, hash_) &&   \
                 (equal_fn)(&c->nodes[slot_].key, key))                         \
                 break;                                                         \
         return slot_;                                                          \
