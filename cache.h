@@ -1987,6 +1987,12 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         return name##__pick(c, key, hash_, cache__probe_of(&c->base, hash_));  \
     }                                                                          \
+    /* The same out of line, for calls whose time is not all in the probe. */  \
+    CACHE_COLD uint32_t name##__seek(const struct name *c,                     \
+                                     const name##_key *key)                    \
+    {                                                                          \
+        return name##__find(c, key, name##__hash(&c->base, key));              \
+    }                                                                          \
     struct cache__swallow_semicolon
 
 /* An entry's way out. */
@@ -2001,8 +2007,7 @@ template <> struct cache__dear<cache_bytes> {
                                                    uint32_t slot_)             \
     {                                                                          \
         const struct name *self_ = (const struct name *)(const void *)c;       \
-        return name##__find(self_, &self_->nodes[slot_].key,                   \
-                            name##__slot_hash(c, slot_));                      \
+        return name##__seek(self_, &self_->nodes[slot_].key);                  \
     }                                                                          \
     CACHE_INLINE void name##__tell(struct cache *c, const name##_key *key,     \
                                    name##_value *value,                        \
@@ -2385,7 +2390,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         uint32_t slot_;                                                        \
         if (cache__begin(&c->base) != 0)                                       \
             return CACHE_EBUSY;                                                \
-        slot_ = name##__find(c, &key, name##__hash(&c->base, &key));           \
+        slot_ = name##__seek(c, &key);                                         \
         if (!cache__live(&c->base, name##__options, slot_))                    \
             return CACHE_EKEY;                                                 \
         name##__drop(&c->base, slot_, CACHE_CAUSE_REMOVED);                    \
@@ -2419,9 +2424,8 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         if (rc_ == 0)                                                          \
             rc_ = cache__begin(&c->base);                                      \
         return rc_ ? rc_                                                       \
-                   : cache__pin(                                               \
-                         &c->base, &name##__kind,                              \
-                         name##__find(c, &key, name##__hash(&c->base, &key))); \
+                   : cache__pin(&c->base, &name##__kind,                       \
+                                name##__seek(c, &key));                        \
     }                                                                          \
     CACHE_UNUSED static inline int name##_unpin(struct name *c,                \
                                                 name##_key key)                \
