@@ -6,6 +6,8 @@
 #                 policy and size serve a trace; TSV and curves in build
 # make hitratio-table  TRACES=dir CELLS=cells.tsv POLICIES=all OUT=out.tsv
 # make codegen    what the compiler makes of a get
+# make icount     instructions of an operation against bench/icount.tsv, which
+#                 UPDATE=1 writes anew
 # make install    headers and cache.pc, to PREFIX=/usr/local
 # make format     clang-format over all sources
 
@@ -41,8 +43,9 @@ examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
     tests/hitratio.sh
 
-.PHONY: run test check-all micro hitratio hitratio-table codegen install format \
-    clean setup-run setup-test setup-hitratio setup-hitratio-table
+.PHONY: run test check-all micro hitratio hitratio-table codegen icount install \
+    format clean setup-run setup-test setup-hitratio setup-hitratio-table \
+    setup-icount
 
 run: setup-run
 	@$(MAKE) -s build/replay build/workload.filelog
@@ -83,7 +86,10 @@ hitratio-table: setup-hitratio-table
 codegen: setup-test
 	@bench/codegen.sh
 
-setup-run setup-test setup-hitratio setup-hitratio-table: setup-%:
+icount: setup-icount
+	@UPDATE='$(UPDATE)' bench/icount.sh
+
+setup-run setup-test setup-hitratio setup-hitratio-table setup-icount: setup-%:
 	@./setup.sh $*
 
 build/plain/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)

@@ -676,7 +676,8 @@ struct cache {
                             callbacks have yet to hear of */
     struct cache__leavers *leavers; /* of a shard: values of which callbacks
                                        will hear when the lock is released */
-    bool busy;                      /* a callback of this cache is running */
+    uint32_t soon; /* a slot that is likely to leave soon; or 0 */
+    bool busy;     /* a callback of this cache is running */
 };
 
 /* At the start of a struct of as many keys and values. */
@@ -1043,6 +1044,19 @@ CACHE_INLINE bool cache__hash_may_match(const struct cache *c, uint32_t options,
            cache__link(c, options, slot)[1] == cache__upper(hash);
 }
 
+#define CACHE__SURE_TAG 7u /* bits of a tag that make a wrong key rare */
+
+/* The key in `slot`, whose word has the tag of the hash, is worth a comparison.
+ * A hash that is kept is one more line that is far away, so it is asked only in
+ * a cache so large that a tag says little. */
+CACHE_INLINE bool cache__promising(const struct cache *c, uint32_t options,
+                                   uint32_t slot, uint64_t hash)
+{
+    return !cache__keeps_hash(options) ||
+           c->slot_bits <= 31 - CACHE__SURE_TAG ||
+           cache__hash_may_match(c, options, slot, hash);
+}
+
 /* A look-up on its way through a group and its chain. */
 struct cache__probe {
     uint32_t *group;
@@ -1109,8 +1123,6 @@ CACHE_INLINE uint32_t cache__foresee(const struct cache *c, uint32_t options,
     uint32_t slot = p->match ? *cache__group_first(p->group, p->match) : 0;
 
     slot &= c->slot_mask;
-    if (cache__keeps_hash(options))
-        CACHE__PREFETCH(cache__link(c, options, slot));
     if (options & CACHE_EXPIRY)
         CACHE__PREFETCH(&c->expire[slot]);
     return slot;
@@ -1386,7 +1398,7 @@ CACHE_COLD void cache__reset(struct cache *c)
     c->policy.zeroed = false;
     c->policy.full = c->capacity;
     c->verbs->init(&c->policy, c->seed);
-    c->len = c->fresh = c->free_slots = c->n_pinned = 0;
+    c->len = c->fresh = c->free_slots = c->n_pinned = c->soon = 0;
     c->used_bytes = c->pinned_bytes = 0;
     c->sweep_at = 0;
     c->soonest = c->sweep_soonest = UINT32_MAX;
@@ -1811,14 +1823,22 @@ CACHE_INLINE bool cache__has_room(const struct cache *c, uint32_t options,
             c->used_bytes + bytes <= c->max_bytes);
 }
 
-/* What the eviction after the next one is likely to touch is sent for. */
-CACHE_INLINE void cache__look_ahead(const struct cache *c,
+/* What the eviction after the next one is likely to touch is sent for: first
+ * the entry and then, when it is there, the group that its hash says. */
+CACHE_INLINE void cache__look_ahead(struct cache *c,
                                     const struct cache_type *type)
 {
+    const uint32_t options = type->kind.options, soon = c->soon;
     size_t slot = cache__verbs(c, &type->kind)->ahead(&c->policy);
 
-    CACHE__PREFETCH(cache__link(c, type->kind.options, (uint32_t)slot));
+    c->soon = (uint32_t)slot;
+    CACHE__PREFETCH(cache__link(c, options, (uint32_t)slot));
     CACHE__PREFETCH((unsigned char *)c->nodes + slot * type->node_bytes);
+    if (soon != 0 && (*cache__link(c, options, soon) & CACHE__FREE) == 0)
+        CACHE__PREFETCH(cache__group(
+            c, cache__keeps_hash(options)
+                   ? (uint64_t)cache__link(c, options, soon)[1] << 32
+                   : type->slot_hash(c, soon)));
 }
 
 /* Evicts until there is room; cache__admissible says that there can be.  The
@@ -2256,8 +2276,7 @@ template <> struct cache__dear<cache_bytes> {
         uint32_t slot_;                                                        \
         while ((slot_ = cache__candidate(&c->base, name##__options, &probe_,   \
                                          false)) != 0)                         \
-            if (cache__hash_may_match(&c->base, name##__options, slot_,        \
-                                      hash_) &&                                \
+            if (cache__promising(&c->base, name##__options, slot_, hash_) &&   \
                 (equal_fn)(&c->nodes[slot_].key, key))                         \
                 break;                                                         \
         return slot_;                                                          \
@@ -2267,6 +2286,12 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         return name##__pick(c, key, hash_,                                     \
                             cache__probe_of(&c->base, hash_, false));          \
+    }                                                                          \
+    /* The same out of line, for calls whose time is not all in the probe. */  \
+    CACHE_COLD uint32_t name##__seek(const struct name *c,                     \
+                                     const name##_key *key, uint64_t hash_)    \
+    {                                                                          \
+        return name##__find(c, key, hash_);                                    \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -2304,7 +2329,7 @@ template <> struct cache__dear<cache_bytes> {
                                                    uint32_t slot_)             \
     {                                                                          \
         const struct name *self_ = (const struct name *)(const void *)c;       \
-        return name##__find(self_, &self_->nodes[slot_].key,                   \
+        return name##__seek(self_, &self_->nodes[slot_].key,                   \
                             name##__slot_hash(c, slot_));                      \
     }                                                                          \
     CACHE_INLINE int name##__key_copy(struct cache *c, name##_key *key)        \
@@ -2721,7 +2746,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         uint32_t slot_;                                                        \
         if (cache__begin(&c->base) != 0)                                       \
             return CACHE_EBUSY;                                                \
-        slot_ = name##__find(c, key, hash_);                                   \
+        slot_ = name##__seek(c, key, hash_);                                   \
         if (!cache__live(&c->base, name##__options, slot_))                    \
             return CACHE_EKEY;                                                 \
         name##__drop(&c->base, slot_, CACHE_CAUSE_REMOVED);                    \
@@ -2776,7 +2801,7 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         return rc_ ? rc_                                                       \
                    : cache__pin(                                               \
                          &c->base, &name##__kind,                              \
-                         name##__find(c, &key, name##__hash(&c->base, &key))); \
+                         name##__seek(c, &key, name##__hash(&c->base, &key))); \
     }                                                                          \
     CACHE_UNUSED static inline int name##_unpin(struct name *c,                \
                                                 name##_key key)                \

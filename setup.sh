@@ -1,8 +1,8 @@
 #!/bin/sh
-# setup.sh run|test|hitratio|hitratio-table: sees to it that what this target of
-# the Makefile needs is installed.  As root, or with a sudo that asks no password,
-# it installs what is missing with apt-get; otherwise it stops with the command to
-# type.
+# setup.sh run|test|hitratio|hitratio-table|icount: sees to it that what this
+# target of the Makefile needs is installed.  As root, or with a sudo that asks no
+# password, it installs what is missing with apt-get; otherwise it stops with the
+# command to type.
 set -u
 
 missing=
@@ -16,6 +16,12 @@ find_missing() {
     missing=
     need_command cc gcc
     need_header stdlib.h libc6-dev
+    if [ "$1" = icount ]; then
+        need_command gcc gcc
+        need_command size binutils
+        need_command valgrind valgrind
+        return 0
+    fi
     need_command gzip gzip
     case $1 in
     hitratio*|test) need_header zstd.h libzstd-dev ;;
