@@ -1063,7 +1063,7 @@ struct cache__probe {
     uint32_t tag;
     uint32_t match; /* words of the group that have the tag */
     uint32_t last;  /* the word that the chain goes on from; 0 = its end */
-    uint32_t left;  /* words of the chain that may still be looked at */
+    uint32_t left;  /* without the lock: words that may still be looked at */
 };
 
 /* Without the lock, whoever writes may lead a walk astray, even in a circle: a
@@ -1079,7 +1079,7 @@ CACHE_INLINE struct cache__probe cache__probe_of(const struct cache *c,
     p.tag = cache__tag(c, hash);
     p.match = cache__group_match(p.group, p.tag, c->slot_mask, unlocked);
     p.last = cache__index_word(&p.group[CACHE__GROUP - 1], unlocked);
-    p.left = unlocked ? CACHE__UNLOCKED_WALK : UINT32_MAX;
+    p.left = CACHE__UNLOCKED_WALK;
     return p;
 }
 
@@ -1106,7 +1106,7 @@ CACHE_INLINE uint32_t cache__candidate(const struct cache *c, uint32_t options,
 {
     uint32_t slot = cache__in_group(c, p, unlocked);
 
-    while (slot == 0 && p->last != 0 && p->left-- != 0) {
+    while (slot == 0 && p->last != 0 && (!unlocked || p->left-- != 0)) {
         p->last = cache__index_word(
             cache__link(c, options, p->last & c->slot_mask), unlocked);
         if (cache__tag_matches(c, p->last ^ p->tag))
