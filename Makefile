@@ -1,7 +1,8 @@
 # make run        the main job: a recorded workload through cache and SQLite
 # make test       every test, under two minutes on two cores
 # make check-all  the same with more seeds, ThreadSanitizer and clang
-# make micro      speed beside uthash; TSV in build/micro.tsv
+# make bench      speed and memory beside uthash, GLib, boost and absl: table,
+#                 TSV and plots in bench/results; BENCH_ONLY=hit for a part of it
 # make hitratio   TRACE=file SIZES=100,1000,10% POLICIES=lru,arc SEED=1: which
 #                 policy and size serve a trace; TSV and curves in build
 # make hitratio-table  TRACES=dir CELLS=cells.tsv POLICIES=all OUT=out.tsv
@@ -12,6 +13,7 @@
 # make format     clang-format over all sources
 
 CC = cc
+CXX = g++
 PREFIX = /usr/local
 TRACE =
 SIZES =
@@ -22,6 +24,8 @@ CELLS = $(TRACES)/../reference/hitratio.tsv
 EXACT_HITS = $(wildcard $(TRACES)/../reference/exact_hits.tsv)
 export TRACES EXACT_HITS
 OUT = build/hitratio-table.tsv
+BENCH_ONLY =
+BENCH_RESULTS = $(if $(BENCH_ONLY),build,bench/results)
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 CFLAGS = -std=gnu11 -g $(WARN) -I.
 LIBS = -luv -lsqlite3 -lpthread -lm
@@ -31,9 +35,11 @@ TESTS = $(patsubst tests/%.c,%,$(wildcard tests/test_*.c tests/sim_*.c))
 EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 
 PLAIN = -O2
+BENCH = $(PLAIN)
 ASAN = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -fsanitize=thread
-TSAN_TESTS = test_sqlite test_async
+TSAN_TESTS = test_sqlite test_async test_shared test_shared_stress \
+    test_shared_locks test_history
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(TESTS:%=build/asan/%)
@@ -41,32 +47,40 @@ tsan = $(TSAN_TESTS:%=build/tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
-    tests/hitratio.sh
+    tests/hitratio.sh tests/shared_controls.sh
 
-.PHONY: run test check-all micro hitratio hitratio-table codegen icount install \
-    format clean setup-run setup-test setup-hitratio setup-hitratio-table \
-    setup-icount
+.PHONY: run test check-all bench hitratio hitratio-table codegen icount install \
+    format clean setup-run setup-test setup-bench setup-hitratio \
+    setup-hitratio-table setup-icount
 
 run: setup-run
 	@$(MAKE) -s build/replay build/workload.filelog
 	@build/replay build/workload.filelog
 
 test: setup-test
-	@$(MAKE) -s -j2 $(plain) $(asan) $(examples) build/micro build/replay \
+	@$(MAKE) -s -j2 $(plain) $(asan) $(examples) build/bench-some build/replay \
 	    build/hitratio build/workload.filelog
 	@tests/run.sh $(plain) $(asan) $(scripts)
 
-check-all: setup-test
+check-all: setup-test setup-bench
 	@$(MAKE) -s -j2 $(plain) $(asan) $(tsan) $(clang) $(examples) \
-	    build/micro build/replay build/hitratio build/workload.filelog
+	    build/bench build/bench-some build/replay build/hitratio \
+	    build/workload.filelog
 	@build/replay build/workload.filelog
-	@$(MAKE) -s micro
+	@build/bench --quick
 	@$(MAKE) -s hitratio SIZES=100,10%
 	@TEST_SCALE=10 tests/run.sh $(plain) $(asan) $(tsan) $(clang) $(scripts)
 
-micro: setup-test
-	@$(MAKE) -s build/micro
-	@build/micro --tsv=build/micro.tsv
+bench: setup-bench
+	@$(MAKE) -s -j2 build/bench
+	@mkdir -p $(BENCH_RESULTS)
+	@build/bench '--only=$(BENCH_ONLY)' --tsv=$(BENCH_RESULTS)/bench.tsv
+ifeq ($(BENCH_ONLY),)
+	@bench/ratios.sh $(BENCH_RESULTS)/bench.tsv
+	@gnuplot -e "tsv='$(BENCH_RESULTS)/bench.tsv'; dir='$(BENCH_RESULTS)'" \
+	    bench/bench.gp
+endif
+	@echo 'The table: $(BENCH_RESULTS)/bench.tsv'
 
 hitratio: setup-hitratio
 	@$(MAKE) -s build/hitratio $(if $(TRACE),,build/workload.filelog)
@@ -89,7 +103,8 @@ codegen: setup-test
 icount: setup-icount
 	@UPDATE='$(UPDATE)' bench/icount.sh
 
-setup-run setup-test setup-hitratio setup-hitratio-table setup-icount: setup-%:
+setup-run setup-test setup-bench setup-hitratio setup-hitratio-table \
+setup-icount: setup-%:
 	@./setup.sh $*
 
 build/plain/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
@@ -112,9 +127,34 @@ build/examples/%: examples/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
 
-build/micro: bench/micro.c $(HEADERS)
+# The benchmark with all peers, and with those that the tests' packages have.
+bench_files = bench contest measure threads ours ours_shared peer_uthash
+bench_headers = $(addprefix bench/,bench.h contest.h glib_lru.h loops.h ours.h \
+    stream.h uthash_lru.h)
+bench_all = $(bench_files:%=build/bench-all/%.o) build/bench-all/peer_glib.o \
+    build/bench-all/peers_cxx.o
+bench_some = $(bench_files:%=build/bench-some.d/%.o)
+bench_packages = glib-2.0 absl_flat_hash_map
+
+build/bench-all/%.o: bench/%.c $(bench_headers) $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(PLAIN) '-DBENCH_FLAGS="$(PLAIN)"' $< -o $@ $(LIBS)
+	$(CC) $(CFLAGS) $(BENCH) '-DBENCH_FLAGS="$(BENCH)"' -DBENCH_ALL_PEERS \
+	    $$(pkg-config --cflags glib-2.0) -c $< -o $@
+
+build/bench-all/%.o: bench/%.cc $(bench_headers)
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -g -Wall -Wextra -Wpedantic -Wshadow -Werror -I. $(BENCH) \
+	    -c $< -o $@
+
+build/bench: $(bench_all)
+	$(CXX) $^ -o $@ $$(pkg-config --libs $(bench_packages)) -lpthread -lm
+
+build/bench-some.d/%.o: bench/%.c $(bench_headers) $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -O1 '-DBENCH_FLAGS="-O1"' -c $< -o $@
+
+build/bench-some: $(bench_some)
+	$(CC) $^ -o $@ -lpthread -lm
 
 build/replay: bench/replay.c bench/filelog.h $(HEADERS)
 	@mkdir -p $(@D)
@@ -132,7 +172,7 @@ install:
 	install -d $(DESTDIR)$(PREFIX)/include/cache/stores \
 	    $(DESTDIR)$(PREFIX)/include/cache/codecs \
 	    $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 644 cache.h cache_policies.h cache_store.h cache_async.h \
+	install -m 644 cache.h cache_policies.h cache_shared.h cache_store.h cache_async.h \
 	    $(DESTDIR)$(PREFIX)/include/cache
 	install -m 644 stores/*.h $(DESTDIR)$(PREFIX)/include/cache/stores
 	install -m 644 codecs/*.h $(DESTDIR)$(PREFIX)/include/cache/codecs
@@ -140,7 +180,7 @@ install:
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cache.pc
 
 format:
-	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] examples/*.c
+	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc examples/*.c
 
 clean:
 	rm -rf build

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh run|test|hitratio|hitratio-table|icount: sees to it that what this
+# setup.sh run|test|bench|hitratio|hitratio-table|icount: sees to it that what this
 # target of the Makefile needs is installed.  As root, or with a sudo that asks no
 # password, it installs what is missing with apt-get; otherwise it stops with the
 # command to type.
@@ -11,6 +11,13 @@ need_command() { # command package
 }
 need_header() { # header package
     echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1 || missing="$missing $2"
+}
+need_cxx_header() { # header package
+    echo "#include <$1>" | g++ -std=c++17 -E -x c++ - >/dev/null 2>&1 ||
+        missing="$missing $2"
+}
+need_package() { # pkg-config's name, package
+    pkg-config --exists "$1" 2>/dev/null || missing="$missing $2"
 }
 find_missing() {
     missing=
@@ -29,6 +36,16 @@ find_missing() {
     [ "$1" != hitratio ] || need_command gnuplot gnuplot-nox
     case $1 in
     hitratio*) return 0 ;;
+    bench)
+        need_command g++ g++
+        need_command gnuplot gnuplot-nox
+        need_command pkg-config pkg-config
+        need_header uthash.h uthash-dev
+        need_package glib-2.0 libglib2.0-dev
+        need_cxx_header boost/unordered/unordered_flat_map.hpp libboost1.81-dev
+        need_package absl_flat_hash_map libabsl-dev
+        return 0
+        ;;
     esac
     need_header uv.h libuv1-dev
     need_header sqlite3.h libsqlite3-dev
