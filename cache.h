@@ -279,7 +279,8 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_ENOEXPIRY:
         return "config: ttl_ms is set but the cache does not expire";
     case CACHE_ECLOCK:
-        return "config: no monotonic clock is declared here, give now";
+        return "config: now and now_ms are both given, or neither where no "
+               "monotonic clock is declared";
     case CACHE_EALLOCATOR:
         return "config: alloc and free come together or not at all, and "
                "without huge_pages";
@@ -349,6 +350,10 @@ struct cache_config {
     uint64_t (*now)(void *user); /* monotonic milliseconds; NULL = the coarse
                                     system clock.  Read by caches that expire
                                     only. */
+    const uint64_t *now_ms; /* or where the program keeps that time up to date,
+                               as one with a loop does: a look-up then calls
+                               nothing.  It outlives the cache; threads that
+                               share one set it atomically. */
     void *(*alloc)(size_t bytes, void *user); /* NULL = calloc.  Alignment as
                                                  malloc; may be uninitialised */
     void (*free)(void *memory, void *user);   /* NULL = free */
@@ -664,6 +669,7 @@ struct cache {
     uint32_t sweep_soonest; /* earliest deadline that this sweep left behind */
 
     uint64_t (*now)(void *user);
+    const uint64_t *now_ms; /* instead of now; or NULL */
     void *user;
     struct cache__block block; /* where all of it is */
     size_t total_bytes;        /* its size */
@@ -844,6 +850,12 @@ CACHE_COLD uint64_t cache__system_now(void *user)
 #define cache__system_now NULL
 #endif
 
+CACHE_INLINE uint64_t cache__now(const uint64_t *now_ms,
+                                 uint64_t (*now)(void *user), void *user)
+{
+    return now_ms ? CACHE_ATOMIC_LOAD(now_ms) : now(user);
+}
+
 /* Moves to the tick of now_ms.  At the end of 2^32 ticks time stands still:
  * what has a deadline is dead, and a put with one is refused. */
 CACHE_COLD void cache__advance(struct cache *c, uint64_t now_ms)
@@ -861,7 +873,7 @@ CACHE_COLD void cache__advance(struct cache *c, uint64_t now_ms)
 
 CACHE_INLINE uint32_t cache__tick(struct cache *c)
 {
-    uint64_t now_ms = c->now(c->user);
+    uint64_t now_ms = cache__now(c->now_ms, c->now, c->user);
 
     if (now_ms >= c->next_tick_ms)
         cache__advance(c, now_ms);
@@ -877,7 +889,7 @@ CACHE_INLINE int cache__deadline(struct cache *c, uint64_t ttl_ms,
     *deadline = 0;
     if (ttl_ms == CACHE_NEVER)
         return 0;
-    now_ms = c->now(c->user);
+    now_ms = cache__now(c->now_ms, c->now, c->user);
     if (now_ms >= c->next_tick_ms)
         cache__advance(c, now_ms);
     if (c->tick == UINT32_MAX || ttl_ms < c->tick_ms)
@@ -1331,8 +1343,10 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
             return CACHE_ENOEXPIRY;
         return config->tick_ms != 0 ? CACHE_ETICK : 0;
     }
+    if (config->now != NULL && config->now_ms != NULL)
+        return CACHE_ECLOCK;
 #ifndef CACHE__CLOCK
-    if (config->now == NULL)
+    if (config->now == NULL && config->now_ms == NULL)
         return CACHE_ECLOCK;
 #endif
     tick_ms = config->tick_ms ? config->tick_ms : CACHE_DEFAULT_TICK_MS;
@@ -1447,7 +1461,8 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
         c->now = config->now ? config->now : cache__system_now;
         c->tick_ms = config->tick_ms ? config->tick_ms : CACHE_DEFAULT_TICK_MS;
         c->ttl_ms = config->ttl_ms ? config->ttl_ms : CACHE_NEVER;
-        c->start_ms = c->now(c->user);
+        c->now_ms = config->now_ms;
+        c->start_ms = cache__now(c->now_ms, c->now, c->user);
         c->tick = 1;
         c->next_tick_ms = c->start_ms + c->tick_ms;
     }

@@ -129,7 +129,7 @@
 #define CACHE_UNLOCK(lock) CACHE_ATOMIC_STORE_RELEASE(lock, 0u)
 #define CACHE_TRYLOCK(lock) cache__trylock(lock)
 
-#if defined(__APPLE__) ||                                                     \
+#if defined(__APPLE__) ||                                                      \
     (defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 199309L)
 #include <sched.h>
 #define CACHE__YIELD() ((void)sched_yield())
@@ -218,6 +218,7 @@ struct cache_shared {
     uint64_t start_ms;
     uint64_t ttl_ms;
     uint64_t (*now)(void *user);
+    const uint64_t *now_ms;
     void *user;
     uint32_t capacity;         /* of all shards */
     struct cache__block block; /* where all of it is */
@@ -451,6 +452,7 @@ CACHE_COLD void cache__shared_set_up(struct cache_shared *c,
         CACHE_LOCK_INIT(cache__shard_lock(shard, type));
         if (i == 0) {
             c->now = shard->now;
+            c->now_ms = shard->now_ms;
             c->tick_ms = shard->tick_ms;
             c->ttl_ms = shard->ttl_ms;
             c->start_ms = shard->start_ms;
@@ -592,7 +594,7 @@ CACHE_INLINE bool cache__is_over(const struct cache_shared *c,
 
     if (deadline == 0)
         return false;
-    now_ms = c->now(c->user);
+    now_ms = cache__now(c->now_ms, c->now, c->user);
     return now_ms >= c->start_ms &&
            now_ms - c->start_ms >= (uint64_t)(deadline - 1) * c->tick_ms;
 }
@@ -807,7 +809,9 @@ CACHE_COLD uint32_t cache__tick_shard(const struct cache_shared *c,
     return backlog;
 }
 
-/* Each call goes on where the last one used its budget up. */
+/* Each call begins behind the shard where the last one used its budget up, so
+ * that a shard where there is always something due does not keep it from the
+ * others. */
 CACHE_COLD uint32_t cache__shared_tick(const struct cache_shared *c,
                                        const struct cache_shared_type *type,
                                        bool one_by_one,
@@ -820,11 +824,11 @@ CACHE_COLD uint32_t cache__shared_tick(const struct cache_shared *c,
         return 0;
     for (n = 0; n < c->n_shards; n++) {
         uint32_t i = (first + n) & c->shard_mask;
-        uint32_t left = cache__tick_shard(c, type, cache__shard_at(c, type, i),
-                                          one_by_one, leavers, &budget);
-        if (left > 0 && backlog == 0)
-            CACHE_ATOMIC_STORE(&c->state->tick_at, i);
-        backlog += left;
+        uint32_t before = budget;
+        backlog += cache__tick_shard(c, type, cache__shard_at(c, type, i),
+                                     one_by_one, leavers, &budget);
+        if (before > 0 && budget == 0)
+            CACHE_ATOMIC_STORE(&c->state->tick_at, i + 1);
     }
     return backlog;
 }

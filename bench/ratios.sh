@@ -59,7 +59,7 @@ sieve, CACHE_EXPIRY | <= 24.5 | bytes memory - 1000000 1 sieve+ttl | 1
 uthash + list / sieve | - | bytes memory - 1000000 1 uthash | bytes memory - 1000000 1 sieve
 == expiry on, time against off: hit, uniform
 sieve, 1M | <= 1.12 | ns ttl_hit uniform 1000000 1 sieve+ttl | ns ttl_hit uniform 1000000 1 sieve
-sieve, 1M, config.now returns a constant | <= 1.12 | ns ttl_hit uniform 1000000 1 sieve+ttl+now | ns ttl_hit uniform 1000000 1 sieve
+sieve, 1M, config.now_ms | <= 1.12 | ns ttl_hit uniform 1000000 1 sieve+ttl+now_ms | ns ttl_hit uniform 1000000 1 sieve
 clock, 1M | <= 1.12 | ns ttl_hit uniform 1000000 1 clock+ttl | ns ttl_hit uniform 1000000 1 clock
 lru, 1M | <= 1.12 | ns ttl_hit uniform 1000000 1 lru+ttl | ns ttl_hit uniform 1000000 1 lru
 adaptive, 1M | <= 1.12 | ns ttl_hit uniform 1000000 1 adaptive+ttl | ns ttl_hit uniform 1000000 1 adaptive

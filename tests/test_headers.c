@@ -203,8 +203,19 @@ static void clock_of_the_system(void)
     struct cache_config config = config_of(3, by_cell__options);
     struct by_cell c;
     struct by_number timeless;
+    uint64_t at_ms = 5000;
 
+    config.now_ms = &at_ms;
+    CHECK_EQ(by_cell_init(&c, &config), CACHE_ECLOCK);
     config.now = NULL;
+    CHECK_EQ(by_cell_init(&c, &config), 0);
+    CHECK_EQ(by_cell_put_ttl(&c, a_cell, a_cell, 1000), 0);
+    at_ms += 999;
+    CHECK(by_cell_contains(&c, a_cell));
+    at_ms += 1;
+    CHECK(!by_cell_contains(&c, a_cell));
+    by_cell_destroy(&c);
+    config.now_ms = NULL;
 #ifndef CACHE__CLOCK
     CHECK_EQ(by_cell_init(&c, &config), CACHE_ECLOCK);
     CHECK_EQ(by_cell_memory_needed(&config), 0);
