@@ -56,11 +56,13 @@
  *
  * CALLBACKS
  *   on_remove and key_free run after the lock is released, by the thread whose
- *   call made the value leave, so they may use the cache.  hash, equal, weigh,
- *   cost, key_copy, retain and the functions given to read, compute and each
- *   run under the lock of one shard: they must not call the same cache, which
- *   would wait for itself.  (Without NDEBUG, CACHE_ASSERT says so for the last
- *   three.)  With CACHE_PLAIN_DATA, hash and equal see whole keys only.
+ *   call made the value leave, so they may use the cache.  After a replace
+ *   on_remove gets the key that the caller gave, which equals the stored one.
+ *   hash, equal, weigh, cost, key_copy, retain and the functions given to read,
+ *   compute and each run under the lock of one shard: they must not call the
+ *   same cache, which would wait for itself.  (Without NDEBUG, CACHE_ASSERT says
+ *   so for the last three.)  With CACHE_PLAIN_DATA, hash and equal see whole
+ *   keys only.
  *
  * VALUES THAT OWN MEMORY
  *   Have a count of references in them: .retain adds one, under the lock, to
@@ -70,6 +72,7 @@
  * THREADS
  *   - init and destroy: one thread, while no other uses the cache.
  *   - A thread that ends has nothing to say goodbye to.
+ *   - config.now is called by any of them, and has to be monotonic for all.
  *   - fork: in the child, a shared cache may only be forgotten: another thread
  *     may have held a lock at that moment.
  *   - A thread that is killed or jumps (longjmp, an exception) out of a callback
@@ -1078,6 +1081,12 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     }                                                                          \
     struct cache__swallow_semicolon
 
+/* Reads a member of a node, in the words that CACHE__SET wrote. */
+#define CACHE__COPY(name, to, node, member)                                    \
+    cache__load_bytes(&(to).member, &(node).member, sizeof(to).member,         \
+                      offsetof(struct name##__shard_node, member) |            \
+                          sizeof(struct name##__shard_node))
+
 /* The look without the lock.  The value is copied with its key, and neither is
  * looked at before both are known to be whole.  At first it leaves the chain of
  * a group that is full alone, which keeps it short: that is lost, too. */
@@ -1103,8 +1112,8 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
             if (!cache__hash_looks_right(&shard_->base, options_, *slot_,      \
                                          hash_))                               \
                 continue;                                                      \
-            cache__load_bytes(&node_, &nodes_[*slot_], sizeof node_,           \
-                              sizeof node_);                                   \
+            CACHE__COPY(name, node_, nodes_[*slot_], key);                     \
+            CACHE__COPY(name, node_, nodes_[*slot_], value);                   \
             if (!cache__unchanged(&shard_->base, sequence_))                   \
                 return CACHE__LOST_LOOK;                                       \
             if (!(equal_fn)(&node_.key, key))                                  \

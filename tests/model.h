@@ -126,6 +126,7 @@ struct model {
     unsigned n_freed, fresh;           /* slots 1 to fresh were in use */
 
     uint64_t now_ms;  /* the clock */
+    bool forwards;    /* which does not go back */
     uint64_t seen_ms; /* the latest time that the cache has read */
 
     struct model_event event[MODEL_ENTRIES]; /* of the current operation */
@@ -963,6 +964,8 @@ static inline void model_op_clock(struct model *m, uint64_t r)
 {
     uint64_t tick_ms = m->config.tick_ms, by = (r >> 16) % (2 * tick_ms);
 
+    if (m->forwards && ((r >> 8) % 16) - 1 < 3)
+        return;
     switch ((r >> 8) % 16) {
     case 0: m->now_ms += 20 * tick_ms; break;
     case 1: m->now_ms -= by < m->now_ms / 2 ? by : 0; break;
