@@ -2324,7 +2324,11 @@ CACHE_COLD const char *cache_adaptive_check(const struct cache_policy *p,
             return "ADAPTIVE: an entry of main is not marked so";
     if (p->choice >= CACHE__MINIS)
         return "ADAPTIVE: its window has no share";
-    return s->chooser ? cache__minis_check(&s->chooser->minis) : NULL;
+    if (s->chooser == NULL)
+        return NULL;
+    if (s->chooser->choice != p->choice)
+        return "ADAPTIVE: its window is not the one that was chosen";
+    return cache__minis_check(&s->chooser->minis);
 }
 
 static const struct cache_policy_verbs cache_adaptive CACHE_UNUSED = {

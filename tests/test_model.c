@@ -426,6 +426,13 @@ static void run(const struct model_subject *subject, uint32_t policy,
     running = false;
 }
 
+/* The sanitizers' build is not optimised: it takes a third of the steps. */
+#if defined(__OPTIMIZE__)
+#define STEPS(n) (n)
+#else
+#define STEPS(n) ((n) / 3)
+#endif
+
 static const uint32_t capacities[] = { 1, 2, 3, 5, 8, 20, 40 };
 
 static void random_operations(void)
@@ -437,8 +444,8 @@ static void random_operations(void)
     for (round = 0; round < scale(); round++)
         for (s = 0; s < COUNT_OF(subjects); s++)
             for (i = 0; i < COUNT_OF(capacities); i++)
-                run(subjects[s], 0, capacities[i], test_random(&random), 15000,
-                    0, false);
+                run(subjects[s], 0, capacities[i], test_random(&random),
+                    STEPS(15000), 0, false);
 }
 
 /* All policies there are, through a type that has none of its own. */
@@ -455,7 +462,7 @@ static void random_operations_with_each_policy(void)
                 for (i = 0; i < COUNT_OF(capacities); i++)
                     if (cache_policy_name(policy) != NULL)
                         run(dynamic_subjects[s], policy, capacities[i],
-                            test_random(&random), 5000, 0, false);
+                            test_random(&random), STEPS(5000), 0, false);
 }
 
 /* For every k, the k-th copy of a key fails; then all from the k-th on. */
