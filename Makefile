@@ -156,7 +156,7 @@ build/bench: $(bench_all)
 
 build/bench-some.d/%.o: bench/%.c $(bench_headers) $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -O0 '-DBENCH_FLAGS="-O0"' -c $< -o $@
+	$(CC) $(CFLAGS) -O1 '-DBENCH_FLAGS="-O1"' -c $< -o $@
 
 build/bench-some: $(bench_some)
 	$(CC) $^ -o $@ -lpthread -lm
