@@ -43,10 +43,11 @@ TSAN = -O1 -fsanitize=thread
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
 TSAN_TESTS = test_sqlite test_async test_shared test_shared_stress \
     test_shared_locks test_history
+CLANG_TSAN_TESTS = test_shared_stress test_history
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
-tsan = $(TSAN_TESTS:%=build/tsan/%)
+tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
@@ -72,6 +73,7 @@ check-all: setup-test setup-bench
 	@build/replay build/workload.filelog
 	@build/bench --quick
 	@$(MAKE) -s hitratio SIZES=100,10%
+	@$(MAKE) -s icount
 	@TEST_SCALE=10 tests/run.sh $(plain) $(asan) $(tsan) $(clang) $(scripts)
 
 bench: setup-bench
@@ -123,6 +125,10 @@ build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 build/tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(TSAN) $< -o $@ $(LIBS)
+
+build/clang-tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
+	@mkdir -p $(@D)
+	clang $(CFLAGS) $(TSAN) $< -o $@ $(LIBS)
 
 build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)

@@ -5,10 +5,12 @@
 # bench/icount.tsv.  Fails if an operation takes over 3 % and one instruction
 # more than the table says; less is only told.  UPDATE=1 writes the table anew.
 # Then the bytes of code that one more type costs: get, put and remove, -O2.
-# The table is gcc's (CC=gcc) for x86_64: elsewhere the counts are only shown.
+# The table says which compiler and machine it is for: elsewhere the counts are
+# only shown.
 set -u; CC=${CC:-gcc} UPDATE=${UPDATE:-} n=4000
 table=bench/icount.tsv
 work=$(mktemp -d) || exit 2
+here="# $("$CC" --version | head -n 1), $(uname -m)"
 trap 'rm -rf "$work"' EXIT
 "$CC" -std=gnu11 -O2 -I. bench/icount.c -o "$work/icount" || exit 2
 count() { # policy workload n
@@ -47,11 +49,12 @@ bytes=$(($(code -DMORE) - $(code)))
 printf 'code\tbytes\t%s.0\n' "$bytes" >>"$work/now"
 
 if [ -n "$UPDATE" ]; then
-    cp "$work/now" $table
+    { echo "$here"; cat "$work/now"; } >$table
     echo "icount: $table is new"
     exit 0
 fi
-awk -v machine="$(uname -m)" -F '\t' '
+awk -v here="$here" -F '\t' '
+    /^#/ { there = $0; next }
     FNR == NR { was[$1, $2] = $3; next }
     {
         old = was[$1, $2]; note = ""
@@ -62,7 +65,7 @@ awk -v machine="$(uname -m)" -F '\t' '
         printf "%-10s %-8s %8.1f  %s\n", $1, $2, $3, note
     }
     END {
-        if (machine != "x86_64") { print "icount: the table is for x86_64"; exit 0 }
+        if (here != there) { print "icount: the table is for " substr(there, 3); exit 0 }
         print failed ? "icount: FAILED" : "icount: ok"
         exit failed != 0
     }' $table "$work/now"
