@@ -769,6 +769,17 @@ CACHE_COLD int cache__shared_clear(const struct cache_shared *c,
     return 0;
 }
 
+/* Nobody uses what is destroyed. */
+CACHE_COLD void cache__unlock_for_good(CACHE_LOCK_T *lock)
+{
+    bool idle = CACHE_TRYLOCK(lock);
+
+    CACHE_ASSERT(idle && "a shared cache is destroyed while it is in use");
+    if (idle)
+        CACHE_UNLOCK(lock);
+    CACHE_LOCK_DESTROY(lock);
+}
+
 CACHE_COLD void cache__shared_destroy(struct cache_shared *c,
                                       const struct cache_shared_type *type,
                                       bool one_by_one,
@@ -781,9 +792,9 @@ CACHE_COLD void cache__shared_destroy(struct cache_shared *c,
     if (one_by_one)
         cache__shared_clear(c, type, one_by_one, leavers);
     for (i = 0; i < c->n_shards; i++)
-        CACHE_LOCK_DESTROY(
+        cache__unlock_for_good(
             cache__shard_lock(cache__shard_at(c, type, i), type));
-    CACHE_LOCK_DESTROY(&c->state->lock);
+    cache__unlock_for_good(&c->state->lock);
     cache__block_free(&c->block);
     memset(c, 0, sizeof *c);
 }
