@@ -245,6 +245,8 @@ enum cache_error {
     CACHE_EPOLICY = -5035,
     CACHE_ERETAIN = -5036,
     CACHE_ESHARDS = -5037,
+    CACHE_ESTRATEGY = -5038,
+    CACHE_EFRESHNESS = -5039,
 
     /* from stores, codecs and the write-behind machine */
     CACHE_ECODEC = -5041,
@@ -257,7 +259,8 @@ enum cache_error {
     CACHE_ECONFLICT = -5048,
     CACHE_ECLOSED = -5049,
     CACHE_EDEADLETTER = -5050,
-    CACHE_ESTORE = -5051
+    CACHE_ESTORE = -5051,
+    CACHE_ETIMEOUT = -5052
 };
 
 /* A sentence for an error code of this library.  Returns a constant string,
@@ -306,6 +309,11 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_ESHARDS:
         return "config: shards is above the capacity or 65536, or the cache is "
                "not shared";
+    case CACHE_ESTRATEGY:
+        return "config: the strategies do not go together, or a member is for "
+               "another one";
+    case CACHE_EFRESHNESS:
+        return "config: a percentage is above 100, or a time beyond range";
     case CACHE_EOWNER: return "keys that are pointers need .key_copy here";
     case CACHE_EPATH:
         return "config: path or table name is missing or not valid";
@@ -316,10 +324,11 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_EIO: return "the store had an input/output error";
     case CACHE_ELOCKED: return "the store is locked by somebody else";
     case CACHE_ESCHEMA: return "the store has another schema or owner";
-    case CACHE_ECONFLICT: return "a newer value is there already";
+    case CACHE_ECONFLICT: return "a newer value or an invalidation came first";
     case CACHE_ECLOSED: return "closed";
     case CACHE_EDEADLETTER: return "a write was given up and dead-lettered";
     case CACHE_ESTORE: return "the store failed";
+    case CACHE_ETIMEOUT: return "the time limit came first";
     default: return "not an error of this library";
     }
 }

@@ -3273,6 +3273,8 @@ static void every_error_has_its_sentence(void)
         CACHE_EPOLICY,
         CACHE_ERETAIN,
         CACHE_ESHARDS,
+        CACHE_ESTRATEGY,
+        CACHE_EFRESHNESS,
         CACHE_ECODEC,
         CACHE_ETOOBIG,
         CACHE_EACCESS,
@@ -3284,6 +3286,7 @@ static void every_error_has_its_sentence(void)
         CACHE_ECLOSED,
         CACHE_EDEADLETTER,
         CACHE_ESTORE,
+        CACHE_ETIMEOUT,
     };
     size_t i, k;
 
