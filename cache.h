@@ -201,11 +201,12 @@ enum cache_option {
 
 /* Why a value left the cache. */
 enum cache_cause {
-    CACHE_CAUSE_REPLACED, /* another value was put under its key */
-    CACHE_CAUSE_REMOVED,  /* remove, or compute that asked for it */
-    CACHE_CAUSE_EXPIRED,  /* its time to live was over */
-    CACHE_CAUSE_EVICTED,  /* the cache was full and the policy chose it */
-    CACHE_CAUSE_CLEARED   /* clear or destroy */
+    CACHE_CAUSE_REPLACED,   /* another value was put under its key */
+    CACHE_CAUSE_REMOVED,    /* remove, or compute that asked for it */
+    CACHE_CAUSE_EXPIRED,    /* its time to live was over */
+    CACHE_CAUSE_EVICTED,    /* the cache was full and the policy chose it */
+    CACHE_CAUSE_CLEARED,    /* clear or destroy */
+    CACHE_CAUSE_INVALIDATED /* everything was invalidated (cache_loading.h) */
 };
 
 /* What a compute callback wants; a negative number is an error and comes
