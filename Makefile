@@ -42,7 +42,7 @@ TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
 TSAN_TESTS = test_sqlite test_async test_shared test_shared_stress \
-    test_shared_locks test_history
+    test_shared_locks test_history test_histogram
 CLANG_TSAN_TESTS = test_shared_stress test_history
 
 plain = $(TESTS:%=build/plain/%)
@@ -183,8 +183,8 @@ install:
 	install -d $(DESTDIR)$(PREFIX)/include/cache/stores \
 	    $(DESTDIR)$(PREFIX)/include/cache/codecs \
 	    $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 644 cache.h cache_policies.h cache_shared.h cache_store.h cache_async.h \
-	    $(DESTDIR)$(PREFIX)/include/cache
+	install -m 644 cache.h cache_policies.h cache_histogram.h cache_shared.h \
+	    cache_store.h cache_async.h $(DESTDIR)$(PREFIX)/include/cache
 	install -m 644 stores/*.h $(DESTDIR)$(PREFIX)/include/cache/stores
 	install -m 644 codecs/*.h $(DESTDIR)$(PREFIX)/include/cache/codecs
 	sed 's|@PREFIX@|$(PREFIX)|' cache.pc.in \
