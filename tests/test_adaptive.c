@@ -37,14 +37,6 @@ static const int percents[SHARES] = { 1, 5, 20, 100 };
 /* So many times as soon a ghost has to come back. */
 static const int proofs[SHARES] = { 1, 3, 1, 1 };
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 static uint32_t below(uint64_t *random, uint32_t limit)
 {
     return (uint32_t)((test_random(random) >> 32) * limit >> 32);
@@ -922,7 +914,7 @@ static void long_streams(void)
 
             capacity = capacities[i];
             keys = 4 * capacity + 3;
-            length = (uint64_t)scale() * (2000 + 10 * capacity);
+            length = (uint64_t)test_scale() * (2000 + 10 * capacity);
             start(capacity, (int)keys);
             it.compare_every = capacity > 63 ? 97 : 1;
             it.check_every = capacity > 200 ? 5 : 1;
@@ -946,7 +938,7 @@ static void unruly_streams(void)
         hash_seed = (uint32_t)test_random(&random);
         start(capacity, (int)keys);
         it.compare_every = capacity > 63 ? 13 : 1;
-        for (n = 0; n < 6000 * (uint64_t)scale(); n++) {
+        for (n = 0; n < 6000 * (uint64_t)test_scale(); n++) {
             r = below(&random, 80);
             if (r <= ADMIT)
                 step((enum operation)r, (int)below(&random, keys));
@@ -1039,7 +1031,7 @@ static void mini_caches(void)
         for (pattern = 0; pattern < N_PATTERNS; pattern++) {
             capacity = of[i];
             keys = 4 * capacity + 3;
-            length = (uint64_t)scale() * (2000 + 24 * capacity);
+            length = (uint64_t)test_scale() * (2000 + 24 * capacity);
             hash_seed = (uint32_t)test_random(&random);
             new_minis(capacity, keys);
             for (all = 0, n = 0; n < length; n++)
@@ -1064,7 +1056,7 @@ static void mini_caches_of_any_window(void)
         keys = 8 * capacity;
         hash_seed = (uint32_t)test_random(&random);
         new_minis(capacity, keys);
-        for (most = 0, n = 0; n < 20000 * (uint64_t)scale(); n++) {
+        for (most = 0, n = 0; n < 20000 * (uint64_t)test_scale(); n++) {
             if (below(&random, 8 * capacity) == 0)
                 for (k = 0; k < SHARES; k++) {
                     int window = (int)below(&random, capacity) + 1;
@@ -1947,7 +1939,7 @@ static void streams_of_one_kind(void)
     uint64_t seed;
     size_t i, k;
 
-    for (seed = 1; seed <= (uint64_t)scale(); seed++)
+    for (seed = 1; seed <= (uint64_t)test_scale(); seed++)
         for (i = 0; i < COUNT_OF(kinds); i++)
             for (k = 0; k < COUNT_OF(stream_capacities); k++) {
                 uint32_t capacity = stream_capacities[k], first, epoch;
@@ -1995,7 +1987,7 @@ static void streams_that_change(void)
     uint32_t i;
     size_t k;
 
-    for (seed = 1; seed <= (uint64_t)scale(); seed++)
+    for (seed = 1; seed <= (uint64_t)test_scale(); seed++)
         for (k = 0; k < COUNT_OF(stream_capacities); k++) {
             uint32_t capacity = stream_capacities[k], epoch, hits;
             uint32_t n_phases = capacity < LARGEST ? 4 : 2;
@@ -2124,6 +2116,6 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-    alarm(600 * (unsigned)scale()); /* a policy that hangs fails */
+    alarm(600 * (unsigned)test_scale()); /* a policy that hangs fails */
     return TEST_MAIN(argc, argv, tests);
 }

@@ -388,14 +388,6 @@ static const struct model_subject *const dynamic_subjects[] = {
 
 /* --- tests --------------------------------------------------------------- */
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 /* A check that fails leaves through longjmp; this is where it was. */
 static struct model model;
 static long step;
@@ -441,7 +433,7 @@ static void random_operations(void)
     long round;
     size_t i, s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (s = 0; s < COUNT_OF(subjects); s++)
             for (i = 0; i < COUNT_OF(capacities); i++)
                 run(subjects[s], 0, capacities[i], test_random(&random),
@@ -456,7 +448,7 @@ static void random_operations_with_each_policy(void)
     long round;
     size_t i, s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (policy = 1; policy <= CACHE__POLICY_BITS; policy++)
             for (s = 0; s < COUNT_OF(dynamic_subjects); s++)
                 for (i = 0; i < COUNT_OF(capacities); i++)
@@ -471,7 +463,7 @@ static void each_copy_of_a_key_fails(void)
     long k, round;
     size_t s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (s = 0; s < COUNT_OF(subjects); s++)
             for (k = 1; subjects[s]->copies_keys && k <= 60; k++) {
                 const uint64_t seed = test_seed + (uint64_t)round;

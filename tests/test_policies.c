@@ -126,14 +126,6 @@ static const struct subject subjects[N_SUBJECTS] = {
     { &cache_adaptive, NO_MODEL, HAS_CLOCK },
 };
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 /* --- the driver ---------------------------------------------------------- */
 
 enum operation {
@@ -877,7 +869,7 @@ static void closure_of_each_policy(bool loose)
         uint32_t capacity;
         int keys;
     } sizes[] = { { 1, 3 }, { 2, 4 }, { 3, 5 } };
-    uint32_t max = 20000 * (uint32_t)scale();
+    uint32_t max = 20000 * (uint32_t)test_scale();
     int policy;
     size_t i;
 
@@ -936,7 +928,7 @@ static void random_sequences(void)
     static const uint32_t capacities[] = { 1,  2,  3,  4,  5,  7,
                                            10, 31, 32, 33, 63, 200 };
     uint64_t random = test_seed;
-    long n, n_steps_each = 3000 * scale();
+    long n, n_steps_each = 3000 * test_scale();
     size_t i;
     int policy, key;
 
@@ -1073,7 +1065,7 @@ static void unruly_sequences(void)
 {
     static const uint32_t capacities[] = { 1, 2, 3, 10, 33, 100 };
     uint64_t random = test_seed;
-    long n, n_steps_each = 4000 * scale();
+    long n, n_steps_each = 4000 * test_scale();
     uint32_t r;
     size_t i;
     int policy;
@@ -1638,6 +1630,6 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-    alarm(600 * (unsigned)scale()); /* a policy that hangs fails */
+    alarm(600 * (unsigned)test_scale()); /* a policy that hangs fails */
     return TEST_MAIN(argc, argv, tests);
 }

@@ -390,14 +390,6 @@ static const struct model_subject *const subjects[] = {
 
 /* --- tests --------------------------------------------------------------- */
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 /* A check that fails leaves through longjmp; this is where it was. */
 static struct model model;
 static long step;
@@ -442,7 +434,7 @@ static void random_operations_with_each_policy(void)
     long round;
     size_t i, s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (policy = 1; policy <= CACHE__POLICY_BITS; policy++)
             for (s = 0; s < COUNT_OF(subjects); s++)
                 for (i = 0; i < COUNT_OF(capacities); i++)
