@@ -537,51 +537,6 @@ CACHE_INLINE bool cache__hash_looks_right(const struct cache *c,
                cache__upper(hash);
 }
 
-CACHE_INLINE size_t cache__load_words(unsigned char *to,
-                                      const unsigned char *from, size_t at,
-                                      size_t bytes, size_t width)
-{
-    cache__word64 w64;
-    cache__word32 w32;
-    cache__word16 w16;
-
-    CACHE__UNROLL
-    for (; at + width <= bytes; at += width) {
-        const void *word = from + at;
-        if (width == 8) {
-            w64 = CACHE_ATOMIC_LOAD((const cache__word64 *)word);
-            memcpy(to + at, &w64, 8);
-        } else if (width == 4) {
-            w32 = CACHE_ATOMIC_LOAD((const cache__word32 *)word);
-            memcpy(to + at, &w32, 4);
-        } else if (width == 2) {
-            w16 = CACHE_ATOMIC_LOAD((const cache__word16 *)word);
-            memcpy(to + at, &w16, 2);
-        } else {
-            to[at] = CACHE_ATOMIC_LOAD(from + at);
-        }
-    }
-    return at;
-}
-
-/* The counterpart of cache__store_bytes. */
-CACHE_INLINE void cache__load_bytes(void *to, const void *from, size_t bytes,
-                                    size_t place)
-{
-    const size_t width = cache__word_width(place);
-    unsigned char *target = (unsigned char *)to;
-    const unsigned char *source = (const unsigned char *)from;
-    size_t at = 0;
-
-    if (width >= 8)
-        at = cache__load_words(target, source, at, bytes, 8);
-    if (width >= 4)
-        at = cache__load_words(target, source, at, bytes, 4);
-    if (width >= 2)
-        at = cache__load_words(target, source, at, bytes, 2);
-    (void)cache__load_words(target, source, at, bytes, 1);
-}
-
 /* The tick at which an entry is dead, as somebody without the lock sees it. */
 CACHE_INLINE uint32_t cache__look_at_deadline(const struct cache *c,
                                               uint32_t options, uint32_t slot)
@@ -1094,9 +1049,10 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
 
 /* Reads a member of a node, in the words that CACHE__SET wrote. */
 #define CACHE__COPY(name, to, node, member)                                    \
-    cache__load_bytes(&(to).member, &(node).member, sizeof(to).member,         \
+    cache__copy_bytes(&(to).member, &(node).member, sizeof(to).member,         \
                       offsetof(struct name##__shard_node, member) |            \
-                          sizeof(struct name##__shard_node))
+                          sizeof(struct name##__shard_node),                   \
+                      false)
 
 /* The look without the lock.  The value is copied with its key, and neither is
  * looked at before both are known to be whole.  At first it leaves the chain of
