@@ -783,11 +783,12 @@ typedef uint16_t CACHE__ANY_TYPE cache__word16;
 #define CACHE__UNROLL
 #endif
 
-/* Copies words of `width` bytes from `at` on, by stores that do not tear.
+/* Copies words of `width` bytes from `at` on; those in the cache do not tear:
+ * the ones that are written if `store`, else those that are read.
  * Returns where less than one is left. */
-CACHE_INLINE size_t cache__store_words(unsigned char *to,
-                                       const unsigned char *from, size_t at,
-                                       size_t bytes, size_t width)
+CACHE_INLINE size_t cache__copy_words(unsigned char *to,
+                                      const unsigned char *from, size_t at,
+                                      size_t bytes, size_t width, bool store)
 {
     cache__word64 w64;
     cache__word32 w32;
@@ -795,17 +796,30 @@ CACHE_INLINE size_t cache__store_words(unsigned char *to,
 
     CACHE__UNROLL
     for (; at + width <= bytes; at += width) {
-        if (width == 8) {
-            memcpy(&w64, from + at, 8);
-            CACHE_ATOMIC_STORE((cache__word64 *)(void *)(to + at), w64);
+        void *target = to + at;
+        const void *source = from + at;
+        if (width == 8 && store) {
+            memcpy(&w64, source, 8);
+            CACHE_ATOMIC_STORE((cache__word64 *)target, w64);
+        } else if (width == 8) {
+            w64 = CACHE_ATOMIC_LOAD((const cache__word64 *)source);
+            memcpy(target, &w64, 8);
+        } else if (width == 4 && store) {
+            memcpy(&w32, source, 4);
+            CACHE_ATOMIC_STORE((cache__word32 *)target, w32);
         } else if (width == 4) {
-            memcpy(&w32, from + at, 4);
-            CACHE_ATOMIC_STORE((cache__word32 *)(void *)(to + at), w32);
+            w32 = CACHE_ATOMIC_LOAD((const cache__word32 *)source);
+            memcpy(target, &w32, 4);
+        } else if (width == 2 && store) {
+            memcpy(&w16, source, 2);
+            CACHE_ATOMIC_STORE((cache__word16 *)target, w16);
         } else if (width == 2) {
-            memcpy(&w16, from + at, 2);
-            CACHE_ATOMIC_STORE((cache__word16 *)(void *)(to + at), w16);
-        } else {
+            w16 = CACHE_ATOMIC_LOAD((const cache__word16 *)source);
+            memcpy(target, &w16, 2);
+        } else if (store) {
             CACHE_ATOMIC_STORE(to + at, from[at]);
+        } else {
+            to[at] = CACHE_ATOMIC_LOAD(from + at);
         }
     }
     return at;
@@ -821,8 +835,9 @@ CACHE_INLINE size_t cache__word_width(size_t place)
                                                  : 1;
 }
 
-CACHE_INLINE void cache__store_bytes(void *to, const void *from, size_t bytes,
-                                     size_t place)
+/* Into the cache if `store`, else out of it. */
+CACHE_INLINE void cache__copy_bytes(void *to, const void *from, size_t bytes,
+                                    size_t place, bool store)
 {
     const size_t width = cache__word_width(place);
     unsigned char *target = (unsigned char *)to;
@@ -830,12 +845,12 @@ CACHE_INLINE void cache__store_bytes(void *to, const void *from, size_t bytes,
     size_t at = 0;
 
     if (width >= 8)
-        at = cache__store_words(target, source, at, bytes, 8);
+        at = cache__copy_words(target, source, at, bytes, 8, store);
     if (width >= 4)
-        at = cache__store_words(target, source, at, bytes, 4);
+        at = cache__copy_words(target, source, at, bytes, 4, store);
     if (width >= 2)
-        at = cache__store_words(target, source, at, bytes, 2);
-    (void)cache__store_words(target, source, at, bytes, 1);
+        at = cache__copy_words(target, source, at, bytes, 2, store);
+    (void)cache__copy_words(target, source, at, bytes, 1, store);
 }
 
 /* --- engine: time -------------------------------------------------------- */
@@ -2397,9 +2412,10 @@ template <> struct cache__dear<cache_bytes> {
 /* Writes a member of a node, for threads without the lock if need be. */
 #define CACHE__SET(name, node, member, from)                                   \
     if ((int)name##__options & (int)CACHE_PLAIN_DATA)                          \
-        cache__store_bytes(&(node).member, from, sizeof *(from),               \
-                           offsetof(struct name##_node, member) |              \
-                               sizeof(struct name##_node));                    \
+        cache__copy_bytes(&(node).member, from, sizeof *(from),                \
+                          offsetof(struct name##_node, member) |               \
+                              sizeof(struct name##_node),                      \
+                          true);                                               \
     else                                                                       \
         (node).member = *(from)
 

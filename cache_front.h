@@ -1472,15 +1472,15 @@ CACHE_COLD int cache__front_deliver(struct cache_front *f,
 }
 
 /* Waits, under the lock, for whoever holds look->record.  Returns an enum
- * cache_found, an error, or CACHE__LOOK_AGAIN. */
-#define CACHE__LOOK_AGAIN 9
+ * cache_found, an error, or CACHE__ASK_ANEW. */
+#define CACHE__ASK_ANEW 9
 
 CACHE_COLD int cache__front_await(struct cache_front *f,
                                   struct cache__reader *look, uint64_t until_ms)
 {
     const uint32_t r = look->record;
     struct cache_pending *p = &f->claims.records[r];
-    int rc = CACHE__LOOK_AGAIN;
+    int rc = CACHE__ASK_ANEW;
 
     if (cache__front_is_mine(f, r))
         return CACHE_EBUSY;
@@ -1500,7 +1500,7 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
         memcpy(look->out, cache__claims_value(&f->claims, r),
                f->type->value_bytes);
     else if (rc == CACHE__ASK_AGAIN)
-        rc = CACHE__LOOK_AGAIN;
+        rc = CACHE__ASK_ANEW;
     else if (rc != CACHE_EKEY)
         rc = cache__front_fallback(f, look->key, look->hash, look->out, rc);
     if (p->n_waiters == 0)
@@ -1535,7 +1535,7 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
             answer = cache__front_await(f, &look, until_ms);
         else if (answer >= 0 && look.served)
             answer = cache__reader_found(&look);
-    } while (answer == CACHE__LOOK_AGAIN);
+    } while (answer == CACHE__ASK_ANEW);
     cache__front_unlock(f);
     if (claim.ticket == 0)
         return answer;
@@ -1803,7 +1803,7 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
     while ((look.record = cache__claims_find(&f->claims, w->key, w->hash)) !=
            0) {
         rc = cache__front_await(f, &look, until_ms);
-        if (rc != CACHE__LOOK_AGAIN)
+        if (rc != CACHE__ASK_ANEW)
             return rc;
         cache__front_overtake(f, w->key, w->hash);
     }
@@ -2068,7 +2068,7 @@ CACHE_COLD void cache__many_ask(struct cache_front *f, struct cache__many *m,
             answer = cache__front_await(f, &look, until_ms);
         else if (answer >= 0)
             answer = cache__reader_found(&look);
-        if (answer == CACHE__LOOK_AGAIN)
+        if (answer == CACHE__ASK_ANEW)
             --*at; /* which the loop takes back */
         else
             found[*at] = answer;

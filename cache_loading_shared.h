@@ -129,11 +129,12 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     {                                                                          \
         cache__begin_writing(&shard_->base, name##__cells__shard__options);    \
         if ((int)name##__cells__shard__options & (int)CACHE_PLAIN_DATA)        \
-            cache__store_bytes(                                                \
+            cache__copy_bytes(                                                 \
                 &shard_->nodes[slot_].value.life, life, sizeof *life,          \
                 (offsetof(struct name##__cells__shard_node, value) +           \
                  offsetof(struct name##_cell, life)) |                         \
-                    sizeof(struct name##__cells__shard_node));                 \
+                    sizeof(struct name##__cells__shard_node),                  \
+                true);                                                         \
         else                                                                   \
             shard_->nodes[slot_].value.life = *life;                           \
         cache__end_writing(&shard_->base, name##__cells__shard__options);      \
@@ -235,15 +236,15 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
         struct name##_cell cell_;                                              \
         struct cache_moment at_;                                               \
         uint32_t slot_ = 0;                                                    \
-        enum cache__look found_ = CACHE__LOST_LOOK;                            \
+        enum cache__look found_ = CACHE__LOOK_LOST;                            \
         if (c->front.idles)                                                    \
             return false;                                                      \
         if ((int)name##__cells__shard__options & (int)CACHE_PLAIN_DATA)        \
             found_ = name##__cells__look(&c->cells, shard_, key, hash_,        \
                                          &cell_, &slot_, false);               \
-        if (found_ == CACHE__LOST_LOOK)                                        \
+        if (found_ == CACHE__LOOK_LOST)                                        \
             return name##__hit_locked(c, key, hash_, out);                     \
-        if (found_ != CACHE__PRESENT_LOOK)                                     \
+        if (found_ != CACHE__LOOK_PRESENT)                                     \
             return false;                                                      \
         at_ = cache__front_moment(&c->front);                                  \
         if (!cache_life_is_fresh(&cell_.life, &at_))                           \

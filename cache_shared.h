@@ -506,9 +506,9 @@ CACHE_COLD int cache__shared_init(struct cache_shared *c,
 
 /* How a look without the lock ended. */
 enum cache__look {
-    CACHE__ABSENT_LOOK, /* there is no such key */
-    CACHE__PRESENT_LOOK,
-    CACHE__LOST_LOOK /* somebody wrote meanwhile: nothing is known */
+    CACHE__LOOK_ABSENT, /* there is no such key */
+    CACHE__LOOK_PRESENT,
+    CACHE__LOOK_LOST /* somebody wrote meanwhile: nothing is known */
 };
 
 #define CACHE__LOOKS 8 /* before a reader waits for the lock */
@@ -535,51 +535,6 @@ CACHE_INLINE bool cache__hash_looks_right(const struct cache *c,
     return !cache__keeps_hash(options) ||
            CACHE_ATOMIC_LOAD(&cache__link(c, options, slot)[1]) ==
                cache__upper(hash);
-}
-
-CACHE_INLINE size_t cache__load_words(unsigned char *to,
-                                      const unsigned char *from, size_t at,
-                                      size_t bytes, size_t width)
-{
-    cache__word64 w64;
-    cache__word32 w32;
-    cache__word16 w16;
-
-    CACHE__UNROLL
-    for (; at + width <= bytes; at += width) {
-        const void *word = from + at;
-        if (width == 8) {
-            w64 = CACHE_ATOMIC_LOAD((const cache__word64 *)word);
-            memcpy(to + at, &w64, 8);
-        } else if (width == 4) {
-            w32 = CACHE_ATOMIC_LOAD((const cache__word32 *)word);
-            memcpy(to + at, &w32, 4);
-        } else if (width == 2) {
-            w16 = CACHE_ATOMIC_LOAD((const cache__word16 *)word);
-            memcpy(to + at, &w16, 2);
-        } else {
-            to[at] = CACHE_ATOMIC_LOAD(from + at);
-        }
-    }
-    return at;
-}
-
-/* The counterpart of cache__store_bytes. */
-CACHE_INLINE void cache__load_bytes(void *to, const void *from, size_t bytes,
-                                    size_t place)
-{
-    const size_t width = cache__word_width(place);
-    unsigned char *target = (unsigned char *)to;
-    const unsigned char *source = (const unsigned char *)from;
-    size_t at = 0;
-
-    if (width >= 8)
-        at = cache__load_words(target, source, at, bytes, 8);
-    if (width >= 4)
-        at = cache__load_words(target, source, at, bytes, 4);
-    if (width >= 2)
-        at = cache__load_words(target, source, at, bytes, 2);
-    (void)cache__load_words(target, source, at, bytes, 1);
 }
 
 /* The tick at which an entry is dead, as somebody without the lock sees it. */
@@ -1094,9 +1049,10 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
 
 /* Reads a member of a node, in the words that CACHE__SET wrote. */
 #define CACHE__COPY(name, to, node, member)                                    \
-    cache__load_bytes(&(to).member, &(node).member, sizeof(to).member,         \
+    cache__copy_bytes(&(to).member, &(node).member, sizeof(to).member,         \
                       offsetof(struct name##__shard_node, member) |            \
-                          sizeof(struct name##__shard_node))
+                          sizeof(struct name##__shard_node),                   \
+                      false)
 
 /* The look without the lock.  The value is copied with its key, and neither is
  * looked at before both are known to be whole.  At first it leaves the chain of
@@ -1126,19 +1082,19 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
             CACHE__COPY(name, node_, nodes_[*slot_], key);                     \
             CACHE__COPY(name, node_, nodes_[*slot_], value);                   \
             if (!cache__unchanged(&shard_->base, sequence_))                   \
-                return CACHE__LOST_LOOK;                                       \
+                return CACHE__LOOK_LOST;                                       \
             if (!(equal_fn)(&node_.key, key))                                  \
                 continue;                                                      \
             if (cache__is_over(&c->base, deadline_))                           \
                 return cache__unchanged(&shard_->base, sequence_)              \
-                           ? CACHE__ABSENT_LOOK                                \
-                           : CACHE__LOST_LOOK; /* it was put off meanwhile */  \
+                           ? CACHE__LOOK_ABSENT                                \
+                           : CACHE__LOOK_LOST; /* it was put off meanwhile */  \
             *out = node_.value;                                                \
-            return CACHE__PRESENT_LOOK;                                        \
+            return CACHE__LOOK_PRESENT;                                        \
         }                                                                      \
         return probe_.last == 0 && cache__unchanged(&shard_->base, sequence_)  \
-                   ? CACHE__ABSENT_LOOK                                        \
-                   : CACHE__LOST_LOOK;                                         \
+                   ? CACHE__LOOK_ABSENT                                        \
+                   : CACHE__LOOK_LOST;                                         \
     }                                                                          \
     /* A few times, before a reader waits for the lock. */                     \
     CACHE_COLD enum cache__look name##__look_again(                            \
@@ -1148,7 +1104,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     {                                                                          \
         enum cache__look found_ =                                              \
             name##__look(c, shard_, key, hash_, out, slot_, true);             \
-        if (found_ != CACHE__LOST_LOOK || times_ == 1)                         \
+        if (found_ != CACHE__LOOK_LOST || times_ == 1)                         \
             return found_;                                                     \
         CACHE__RELAX();                                                        \
         return name##__look_again(c, shard_, key, hash_, out, slot_,           \
@@ -1215,10 +1171,10 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     {                                                                          \
         if (!peek_)                                                            \
             cache__tally(&c->base, name##__shard__options,                     \
-                         found_ == CACHE__PRESENT_LOOK);                       \
-        if (!peek_ && found_ == CACHE__PRESENT_LOOK)                           \
+                         found_ == CACHE__LOOK_PRESENT);                       \
+        if (!peek_ && found_ == CACHE__LOOK_PRESENT)                           \
             name##__used(c, shard_, key, hash_, slot_);                        \
-        return found_ == CACHE__PRESENT_LOOK;                                  \
+        return found_ == CACHE__LOOK_PRESENT;                                  \
     }                                                                          \
     CACHE_COLD bool name##__get_slowly(struct name *c, name##_key key,         \
                                        name##_value *out, bool peek_)          \
@@ -1226,11 +1182,11 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__shard_of(c, hash_);             \
         uint32_t slot_ = 0;                                                    \
-        enum cache__look found_ = CACHE__LOST_LOOK;                            \
+        enum cache__look found_ = CACHE__LOOK_LOST;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
             found_ = name##__look_again(c, shard_, &key, hash_, out, &slot_,   \
                                         CACHE__LOOKS - 1);                     \
-        return found_ == CACHE__LOST_LOOK                                      \
+        return found_ == CACHE__LOOK_LOST                                      \
                    ? name##__get_locked(c, &key, hash_, out, peek_)            \
                    : name##__looked(c, shard_, &key, hash_, slot_, found_,     \
                                     peek_);                                    \
@@ -1241,10 +1197,10 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         uint64_t hash_ = name##__hash(c, &key);                                \
         struct name##__shard *shard_ = name##__shard_of(c, hash_);             \
         uint32_t slot_ = 0;                                                    \
-        enum cache__look found_ = CACHE__LOST_LOOK;                            \
+        enum cache__look found_ = CACHE__LOOK_LOST;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
             found_ = name##__look(c, shard_, &key, hash_, out, &slot_, false); \
-        return found_ == CACHE__LOST_LOOK                                      \
+        return found_ == CACHE__LOOK_LOST                                      \
                    ? name##__get_slowly(c, key, out, peek_)                    \
                    : name##__looked(c, shard_, &key, hash_, slot_, found_,     \
                                     peek_);                                    \
@@ -1355,11 +1311,11 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
         struct name##__shard *shard_ = name##__shard_of(c, hash_);             \
         uint32_t slot_ = 0;                                                    \
         name##_value value_;                                                   \
-        enum cache__look found_ = CACHE__LOST_LOOK;                            \
+        enum cache__look found_ = CACHE__LOOK_LOST;                            \
         if ((int)name##__shard__options & (int)CACHE_PLAIN_DATA)               \
             found_ = name##__look(c, shard_, &key, hash_, out ? out : &value_, \
                                   &slot_, false);                              \
-        if (found_ != CACHE__PRESENT_LOOK)                                     \
+        if (found_ != CACHE__LOOK_PRESENT)                                     \
             return name##__get_or_insert_locked(c, key, initial, out,          \
                                                 inserted);                     \
         if (inserted)                                                          \

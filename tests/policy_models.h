@@ -16,17 +16,11 @@
 #include <string.h>
 
 #include "cache_policies.h"
+#include "tests/policy_driver.h"
 
 enum {
     MODEL_KEYS = 2048,
-    MODEL_QUEUE = 4096,
     MODEL_BLOCKS = MODEL_KEYS / 8 + 1 /* of a sketch */
-};
-
-/* Keys in an order: [0] is the oldest, [n - 1] the newest. */
-struct model_queue {
-    int n;
-    short key[MODEL_QUEUE];
 };
 
 /* A sketch that counts uses, and a window that climbs: W-TinyLFU's. */
@@ -47,7 +41,7 @@ struct model {
     double x;
     long long now;
     struct model_tiny tiny;
-    struct model_queue q[4];           /* what each is for, the policy says */
+    struct queue q[4];                 /* what each is for, the policy says */
     int count[MODEL_KEYS];             /* by key: marks, frequencies, ... */
     long long when[MODEL_KEYS];        /* by key: times, priorities, ... */
     unsigned char changes[MODEL_KEYS]; /* by key: of its item, see below */
@@ -109,44 +103,6 @@ static inline struct cache_item model_item(const struct model *m, int key)
     item.cost = model_letters[letter].cost;
     item.deadline = model_letters[letter].deadline;
     return item;
-}
-
-/* --- queues -------------------------------------------------------------- */
-
-static inline int queue_find(const struct model_queue *q, int key)
-{
-    int i;
-
-    for (i = 0; i < q->n; i++)
-        if (q->key[i] == key)
-            return i;
-    return -1;
-}
-
-static inline void queue_push(struct model_queue *q, int key)
-{
-    q->key[q->n++] = (short)key;
-}
-
-/* Takes out the key at an index, and returns it. */
-static inline int queue_take(struct model_queue *q, int at)
-{
-    int key = q->key[at];
-
-    q->n--;
-    memmove(&q->key[at], &q->key[at + 1],
-            (size_t)(q->n - at) * sizeof q->key[0]);
-    return key;
-}
-
-/* Takes a key out, if it is there.  Returns whether it was. */
-static inline int queue_drop(struct model_queue *q, int key)
-{
-    int at = queue_find(q, key);
-
-    if (at >= 0)
-        queue_take(q, at);
-    return at >= 0;
 }
 
 /* --- what most models have in common: nothing ---------------------------- */
@@ -477,8 +433,8 @@ static int m_arc_replace(struct model *m, bool in_b2)
 
 static int m_arc_miss(struct model *m, int key)
 {
-    struct model_queue *t1 = &m->q[M_ARC_T1], *t2 = &m->q[M_ARC_T2];
-    struct model_queue *b1 = &m->q[M_ARC_B1], *b2 = &m->q[M_ARC_B2];
+    struct queue *t1 = &m->q[M_ARC_T1], *t2 = &m->q[M_ARC_T2];
+    struct queue *b1 = &m->q[M_ARC_B1], *b2 = &m->q[M_ARC_B2];
     int c = m->capacity, out = -1, all;
 
     if (queue_find(b1, key) >= 0) { /* case II */
@@ -866,7 +822,7 @@ static void m_wtinylfu_hit(struct model *m, int key)
 
 static int m_wtinylfu_miss(struct model *m, int key)
 {
-    struct model_queue *window = &m->q[0], *main;
+    struct queue *window = &m->q[0], *main;
     int out = -1, i;
 
     if (!m->again) {

@@ -903,9 +903,7 @@ static bool just_one; /* --seed=N */
 
 static void worlds(void)
 {
-    const char *text = getenv("TEST_SCALE");
-    uint64_t scale = text ? strtoull(text, NULL, 10) : 1;
-    uint64_t n = just_one ? 1 : N_SEEDS * (scale ? scale : 1), i;
+    uint64_t n = just_one ? 1 : N_SEEDS * (uint64_t)test_scale(), i;
 
     for (i = 0; i < n; i++)
         run(test_seed + 2 * i); /* odd, as the harness makes a seed */

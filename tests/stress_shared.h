@@ -530,14 +530,6 @@ static struct {
     pthread_barrier_t start;
 } run;
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 static bool torn(void)
 {
     return __atomic_load_n(&sum.torn, __ATOMIC_RELAXED) != 0;
@@ -581,7 +573,7 @@ static void stress_keys(const struct subject *subject, uint32_t policy,
     memset(&sum, 0, sizeof sum);
     n_keys = keys;
     run.cache = subject;
-    run.ops = OPS * scale();
+    run.ops = OPS * test_scale();
     config.capacity = CAPACITY;
     config.policy = POLICY == CACHE_POLICY_DYNAMIC ? policy : 0;
     config.shards = SHARDS;

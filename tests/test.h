@@ -81,6 +81,15 @@ static inline uint64_t test_random(uint64_t *state)
     return *state * 0x2545f4914f6cdd1du;
 }
 
+/* TEST_SCALE of the environment, by which long tests multiply their work; 1. */
+static inline long test_scale(void)
+{
+    const char *text = getenv("TEST_SCALE");
+    long value = text ? strtol(text, NULL, 10) : 1;
+
+    return value > 0 ? value : 1;
+}
+
 static inline int test_main(int argc, char **argv, const struct test *tests,
                             size_t n_tests)
 {

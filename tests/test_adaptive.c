@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "cache.h"
+#include "tests/policy_driver.h"
 #include "tests/test.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
@@ -27,7 +28,7 @@
 enum {
     SHARES = 4,
     MAX_CAPACITY = 600,
-    MAX_KEYS = 2600,
+    MAX_KEYS = DRIVER_KEYS,
     LARGEST = 50000, /* where there is no model */
     MAX_ARENA = 4 << 20,
     MAX_STEPS = 64 /* remembered, to be told when a test fails */
@@ -36,14 +37,6 @@ enum {
 static const int percents[SHARES] = { 1, 5, 20, 100 };
 /* So many times as soon a ghost has to come back. */
 static const int proofs[SHARES] = { 1, 3, 1, 1 };
-
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
 
 static uint32_t below(uint64_t *random, uint32_t limit)
 {
@@ -88,40 +81,6 @@ static bool in_sample(int key, uint32_t ratio)
     uint64_t number = (uint64_t)upper_of(key) * 0x85ebca6bu % 0x100000000u;
 
     return number <= UINT32_MAX / ratio;
-}
-
-/* --- queues: [0] is the oldest key --------------------------------------- */
-
-struct queue {
-    int n;
-    short key[MAX_KEYS];
-};
-
-static void queue_push(struct queue *q, int key)
-{
-    q->key[q->n++] = (short)key;
-}
-
-static int queue_take(struct queue *q, int at)
-{
-    int key = q->key[at];
-
-    q->n--;
-    memmove(&q->key[at], &q->key[at + 1],
-            (size_t)(q->n - at) * sizeof q->key[0]);
-    return key;
-}
-
-static bool queue_drop(struct queue *q, int key)
-{
-    int i;
-
-    for (i = 0; i < q->n; i++)
-        if (q->key[i] == key) {
-            queue_take(q, i);
-            return true;
-        }
-    return false;
 }
 
 /* The window's part of so many entries: rounded, at least one. */
@@ -543,13 +502,10 @@ enum operation {
 
 static struct {
     struct cache_policy policy;
-    uint32_t len, fresh, n_free;
     int n_keys;
-    int compare_every;              /* steps; 0 = never look into the policy */
-    int check_every;                /* steps */
-    short slot_of[MAX_KEYS];        /* by key; 0 = absent */
-    short key_in[MAX_CAPACITY + 1]; /* by slot; -1 = free */
-    short free_slots[MAX_CAPACITY]; /* the last one is used next */
+    int compare_every;  /* steps; 0 = never look into the policy */
+    int check_every;    /* steps */
+    struct slots slots; /* which key is where */
 } it;
 
 static unsigned char arena[MAX_ARENA] __attribute__((aligned(64)));
@@ -578,7 +534,7 @@ static void tell(void)
 
     printf("capacity %u, full %u, share %u, %u entries, step %u:\n",
            (unsigned)it.policy.capacity, (unsigned)it.policy.full,
-           (unsigned)it.policy.choice, (unsigned)it.len, n_steps);
+           (unsigned)it.policy.choice, (unsigned)it.slots.len, n_steps);
     for (; i < n_steps; i++)
         printf(" %s %d,", names[steps[i % MAX_STEPS].operation],
                steps[i % MAX_STEPS].argument);
@@ -627,15 +583,10 @@ static void guard_is_whole(void)
 
 static void start(uint32_t capacity, int n_keys)
 {
-    size_t slot;
-
     CHECK(capacity <= MAX_CAPACITY && n_keys <= MAX_KEYS);
-    it.len = it.fresh = it.n_free = 0;
+    slots_clear(&it.slots);
     it.n_keys = n_keys;
     it.compare_every = it.check_every = 1;
-    memset(it.slot_of, 0, (size_t)n_keys * sizeof it.slot_of[0]);
-    for (slot = 0; slot <= capacity; slot++)
-        it.key_in[slot] = -1;
     n_steps = 0;
     lay_out(&it.policy, capacity, 0xa5);
     model_init((int)capacity, n_keys);
@@ -651,7 +602,7 @@ static void same_queue(uint32_t ring, const struct queue *q, uint32_t len)
     for (i = 0; i < q->n; i++) {
         slot = it.policy.links[slot].newer;
         CHECK(slot >= 1 && slot <= it.policy.capacity);
-        key = it.key_in[slot];
+        key = it.slots.key[slot];
         same(key, q->key[i]);
         word = it.policy.marks[slot];
         same(word & 3, model.uses[key]);
@@ -670,7 +621,7 @@ static void verify(void)
     if (it.compare_every == 0)
         return;
     if (n_steps % (unsigned)it.check_every == 0)
-        sound(verbs->check(&it.policy, it.len));
+        sound(verbs->check(&it.policy, it.slots.len));
     same(s->n_window, model.window.n);
     same(s->n_main, model.main.n);
     same(it.policy.choice, model.share);
@@ -678,32 +629,13 @@ static void verify(void)
     same(s->chooser->minis.time, minis.time);
     same(s->chooser->sized_for, model.sized_for);
     slot = verbs->ahead(&it.policy);
-    same(slot > 0 ? it.key_in[slot] : -1, likely->n > 1 ? likely->key[1] : -1);
+    same(slot > 0 ? it.slots.key[slot] : -1,
+         likely->n > 1 ? likely->key[1] : -1);
     if (n_steps % (unsigned)it.compare_every != 0)
         return;
     same_queue(0, &model.window, s->n_window);
     same_queue(it.policy.capacity + 1, &model.main, s->n_main);
     guard_is_whole();
-}
-
-static uint32_t take_slot(int key)
-{
-    uint32_t slot =
-        it.n_free > 0 ? (uint32_t)it.free_slots[--it.n_free] : ++it.fresh;
-
-    CHECK(slot >= 1 && slot <= it.policy.capacity && it.key_in[slot] < 0);
-    it.key_in[slot] = (short)key;
-    it.slot_of[key] = (short)slot;
-    it.len++;
-    return slot;
-}
-
-static void free_slot(uint32_t slot)
-{
-    it.slot_of[it.key_in[slot]] = 0;
-    it.key_in[slot] = -1;
-    it.free_slots[it.n_free++] = (short)slot;
-    it.len--;
 }
 
 /* Both name the same one.  Returns its slot. */
@@ -713,15 +645,15 @@ static uint32_t ask_victim(void)
     int expected = model_victim();
 
     CHECK(slot >= 1 && slot <= it.policy.capacity);
-    same(it.key_in[slot], expected);
+    same(it.slots.key[slot], expected);
     return slot;
 }
 
 static void remove_key(int key)
 {
-    verbs->remove(&it.policy, (uint32_t)it.slot_of[key]);
+    verbs->remove(&it.policy, (uint32_t)it.slots.of[key]);
     model_remove(key);
-    free_slot((uint32_t)it.slot_of[key]);
+    slots_free(&it.slots, (uint32_t)it.slots.of[key]);
 }
 
 static void insert(int key)
@@ -731,27 +663,28 @@ static void insert(int key)
 
     verbs->admit(&it.policy, &item);
     model_admit(key);
-    while (it.len >= it.policy.full) {
+    while (it.slots.len >= it.policy.full) {
         slot = ask_victim();
-        model_evict(it.key_in[slot]);
-        verbs->evict(&it.policy, slot, upper_half_of(it.key_in[slot]));
-        free_slot(slot);
+        model_evict(it.slots.key[slot]);
+        verbs->evict(&it.policy, slot, upper_half_of(it.slots.key[slot]));
+        slots_free(&it.slots, slot);
         verify();
     }
-    verbs->add(&it.policy, take_slot(key), &item);
+    verbs->add(&it.policy, slots_take(&it.slots, it.policy.capacity, key),
+               &item);
     model_add(key);
 }
 
 /* Does one operation, if it can be done in this state. */
 static bool step(enum operation operation, int argument)
 {
-    uint32_t slot = operation <= ADMIT ? (uint32_t)it.slot_of[argument] : 0;
+    uint32_t slot = operation <= ADMIT ? (uint32_t)it.slots.of[argument] : 0;
     struct cache_item item;
 
     if (operation <= ADMIT && operation != USE &&
         (operation == ADMIT) == (slot != 0))
         return false;
-    if ((operation == EXPIRE || operation == VICTIM) && it.len == 0)
+    if ((operation == EXPIRE || operation == VICTIM) && it.slots.len == 0)
         return false;
     steps[n_steps % MAX_STEPS].operation = operation;
     steps[n_steps++ % MAX_STEPS].argument = argument;
@@ -777,7 +710,7 @@ static bool step(enum operation operation, int argument)
         verbs->admit(&it.policy, &item);
         model_admit(argument);
         break;
-    case EXPIRE: remove_key(it.key_in[ask_victim()]); break;
+    case EXPIRE: remove_key(it.slots.key[ask_victim()]); break;
     case VICTIM: ask_victim(); break;
     case FULL:
         it.policy.full = (uint32_t)argument;
@@ -922,7 +855,7 @@ static void long_streams(void)
 
             capacity = capacities[i];
             keys = 4 * capacity + 3;
-            length = (uint64_t)scale() * (2000 + 10 * capacity);
+            length = (uint64_t)test_scale() * (2000 + 10 * capacity);
             start(capacity, (int)keys);
             it.compare_every = capacity > 63 ? 97 : 1;
             it.check_every = capacity > 200 ? 5 : 1;
@@ -946,7 +879,7 @@ static void unruly_streams(void)
         hash_seed = (uint32_t)test_random(&random);
         start(capacity, (int)keys);
         it.compare_every = capacity > 63 ? 13 : 1;
-        for (n = 0; n < 6000 * (uint64_t)scale(); n++) {
+        for (n = 0; n < 6000 * (uint64_t)test_scale(); n++) {
             r = below(&random, 80);
             if (r <= ADMIT)
                 step((enum operation)r, (int)below(&random, keys));
@@ -961,7 +894,7 @@ static void unruly_streams(void)
             else
                 step(USE, key_of(MIXED, keys, n, &random));
         }
-        while (it.len > 0)
+        while (it.slots.len > 0)
             step(EXPIRE, 0);
     }
 }
@@ -1039,7 +972,7 @@ static void mini_caches(void)
         for (pattern = 0; pattern < N_PATTERNS; pattern++) {
             capacity = of[i];
             keys = 4 * capacity + 3;
-            length = (uint64_t)scale() * (2000 + 24 * capacity);
+            length = (uint64_t)test_scale() * (2000 + 24 * capacity);
             hash_seed = (uint32_t)test_random(&random);
             new_minis(capacity, keys);
             for (all = 0, n = 0; n < length; n++)
@@ -1064,7 +997,7 @@ static void mini_caches_of_any_window(void)
         keys = 8 * capacity;
         hash_seed = (uint32_t)test_random(&random);
         new_minis(capacity, keys);
-        for (most = 0, n = 0; n < 20000 * (uint64_t)scale(); n++) {
+        for (most = 0, n = 0; n < 20000 * (uint64_t)test_scale(); n++) {
             if (below(&random, 8 * capacity) == 0)
                 for (k = 0; k < SHARES; k++) {
                     int window = (int)below(&random, capacity) + 1;
@@ -1151,9 +1084,10 @@ static void uses_go_along_to_main(void)
     step(SHARE, 2);
     for (n = 0; n < 3 * 100; n++)
         step(USE, n / 3);
-    CHECK_EQ(it.key_in[it.policy.links[it.policy.links[101].newer].newer], 17);
-    CHECK(cache__bit(state()->in_main, (uint32_t)it.slot_of[17]));
-    CHECK_EQ(it.policy.marks[it.slot_of[17]] & 3, 2);
+    CHECK_EQ(it.slots.key[it.policy.links[it.policy.links[101].newer].newer],
+             17);
+    CHECK(cache__bit(state()->in_main, (uint32_t)it.slots.of[17]));
+    CHECK_EQ(it.policy.marks[it.slots.of[17]] & 3, 2);
 }
 
 /* --- the choice: gains and judgements ------------------------------------ */
@@ -1564,7 +1498,7 @@ static uint64_t decisions_of(uint32_t capacity, int fill, uint64_t seed)
     it.check_every = 53;
     for (n = 0; n < 2000 + 10 * capacity; n++) {
         int key = key_of(MIXED, keys, n, &random);
-        sum = (sum ^ (uint64_t)it.slot_of[key]) * 1000003u;
+        sum = (sum ^ (uint64_t)it.slots.of[key]) * 1000003u;
         step(USE, key);
         if (n % 16 == 15)
             step(REMOVE, key);
@@ -1628,9 +1562,9 @@ static void one_entry(void)
     step(USE, 0);
     CHECK_EQ(verbs->ahead(&it.policy), 0);
     step(USE, 1); /* hits do not protect the only one */
-    CHECK(it.slot_of[0] == 0 && it.slot_of[1] == 1);
+    CHECK(it.slots.of[0] == 0 && it.slots.of[1] == 1);
     step(USE, 0);
-    CHECK(it.slot_of[0] == 1 && it.slot_of[1] == 0);
+    CHECK(it.slots.of[0] == 1 && it.slots.of[1] == 0);
 }
 
 /* The clock has at most 256 ticks for a capacity of misses. */
@@ -1675,7 +1609,7 @@ static void an_unsampled_hit_writes_one_word(void)
     bytes = verbs->layout(600);
     CHECK(bytes <= sizeof before);
     for (key = 0; key < 2403; key++) {
-        uint32_t slot = (uint32_t)it.slot_of[key], uses;
+        uint32_t slot = (uint32_t)it.slots.of[key], uses;
         if (slot == 0 || in_sample(key, 4))
             continue;
         uses = it.policy.marks[slot] & 3;
@@ -1692,7 +1626,7 @@ static void an_unsampled_hit_writes_one_word(void)
         looked_at++;
     }
     CHECK(looked_at > 300);
-    CHECK_SOUND(verbs->check(&it.policy, it.len));
+    CHECK_SOUND(verbs->check(&it.policy, it.slots.len));
 }
 
 /* --- check --------------------------------------------------------------- */
@@ -1707,14 +1641,14 @@ static size_t found(void *what, size_t bytes, uint64_t bits)
         if ((bits >> bit & 1) == 0)
             continue;
         at[bit / 8] ^= (unsigned char)(1u << bit % 8);
-        if (verbs->check(&it.policy, it.len) == NULL) {
+        if (verbs->check(&it.policy, it.slots.len) == NULL) {
             printf("byte %zu of the memory, bit %zu\n", (size_t)(at - arena),
                    bit);
-            CHECK(verbs->check(&it.policy, it.len) != NULL);
+            CHECK(verbs->check(&it.policy, it.slots.len) != NULL);
         }
         at[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
-    CHECK_SOUND(verbs->check(&it.policy, it.len));
+    CHECK_SOUND(verbs->check(&it.policy, it.slots.len));
     return bit;
 }
 
@@ -1731,23 +1665,23 @@ static void check_finds_what_is_broken(void)
     start(20, 83);
     for (n = 0; n < 400; n++)
         step(USE, key_of(n % 100 < 50 ? ZIPF : RANDOM, 83, n, &random));
-    for (i = 0; it.len > 18; i++)
+    for (i = 0; it.slots.len > 18; i++)
         step(REMOVE, (int)i);
     s = state();
     m = &s->chooser->minis;
     CHECK(s->n_window > 0 && s->n_main > 0 && m->n_ghosts > 2);
-    CHECK(verbs->check(&it.policy, it.len - 1) != NULL);
-    CHECK(verbs->check(&it.policy, it.len + 1) != NULL);
+    CHECK(verbs->check(&it.policy, it.slots.len - 1) != NULL);
+    CHECK(verbs->check(&it.policy, it.slots.len + 1) != NULL);
     FOUND(s->n_window);
     FOUND(s->n_main);
     found(&it.policy.choice, 4, 0xfffffffcu);
     s->n_window++, s->n_main--; /* their sum is right */
-    CHECK(verbs->check(&it.policy, it.len) != NULL);
+    CHECK(verbs->check(&it.policy, it.slots.len) != NULL);
     s->n_window--, s->n_main++;
     FOUND(it.policy.links[0]);
     FOUND(it.policy.links[21]);
     for (slot = 1; slot <= 20; slot++)
-        if (it.key_in[slot] >= 0) {
+        if (it.slots.key[slot] >= 0) {
             FOUND(it.policy.links[slot]);
             found(&s->in_main[slot / 32], 4, 1u << slot % 32);
         }
@@ -1782,7 +1716,7 @@ static void check_finds_what_is_broken(void)
     for (i = 0; i <= m->head_mask; i++)
         FOUND(m->heads[i]);
     m->capacity = 19; /* less than they hold */
-    CHECK(verbs->check(&it.policy, it.len) != NULL);
+    CHECK(verbs->check(&it.policy, it.slots.len) != NULL);
 }
 
 /* --- the choice ---------------------------------------------------------- */
@@ -1947,7 +1881,7 @@ static void streams_of_one_kind(void)
     uint64_t seed;
     size_t i, k;
 
-    for (seed = 1; seed <= (uint64_t)scale(); seed++)
+    for (seed = 1; seed <= (uint64_t)test_scale(); seed++)
         for (i = 0; i < COUNT_OF(kinds); i++)
             for (k = 0; k < COUNT_OF(stream_capacities); k++) {
                 uint32_t capacity = stream_capacities[k], first, epoch;
@@ -1995,7 +1929,7 @@ static void streams_that_change(void)
     uint32_t i;
     size_t k;
 
-    for (seed = 1; seed <= (uint64_t)scale(); seed++)
+    for (seed = 1; seed <= (uint64_t)test_scale(); seed++)
         for (k = 0; k < COUNT_OF(stream_capacities); k++) {
             uint32_t capacity = stream_capacities[k], epoch, hits;
             uint32_t n_phases = capacity < LARGEST ? 4 : 2;
@@ -2124,6 +2058,6 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-    alarm(600 * (unsigned)scale()); /* a policy that hangs fails */
+    alarm(600 * (unsigned)test_scale()); /* a policy that hangs fails */
     return TEST_MAIN(argc, argv, tests);
 }

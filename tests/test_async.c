@@ -1280,19 +1280,12 @@ static void check_every_ask(void)
     }
 }
 
-static int scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-
-    return text ? atoi(text) : 1;
-}
-
 static void random_with_a_thread(void)
 {
     int round;
     uint64_t key;
 
-    for (round = 0; round < 5 * scale(); round++) {
+    for (round = 0; round < 5 * test_scale(); round++) {
         prepare(30);
         config.max_loads = 64;
         config.max_batch = 8;

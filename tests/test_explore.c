@@ -636,14 +636,6 @@ static void judge(void)
 
 /* --- searching ----------------------------------------------------------- */
 
-static unsigned long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? (unsigned long)value : 1;
-}
-
 #ifdef WM_ASAN
 enum { SLOWER = 20 };
 #else
@@ -666,7 +658,8 @@ static void must_be_right(const struct scenario *s, uint32_t policy,
                           unsigned long executions, uint64_t seed)
 {
     struct wm_result r =
-        search(s, policy, bare_one, bound, executions * scale() / SLOWER, seed);
+        search(s, policy, bare_one, bound,
+               executions * (unsigned long)test_scale() / SLOWER, seed);
 
     if (getenv("EXPLORE_VERBOSE") != NULL || r.why != NULL)
         printf("%-44s %-10s %s %s %7lu executions%s\n", s->program.name,

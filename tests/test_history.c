@@ -243,14 +243,6 @@ static void *work(void *arg)
     return NULL;
 }
 
-static size_t scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? (size_t)value : 1;
-}
-
 /* Runs the threads; the log has THREADS * run.ops operations. */
 static void log_a_run(const struct subject *subject, size_t capacity)
 {
@@ -308,7 +300,7 @@ static void with_each_policy(bool keeps)
     };
     size_t i, round;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < (size_t)test_scale(); round++)
         for (i = 0; i < sizeof codes / sizeof *codes; i++) {
             policy = codes[i];
             judge_a_run(&any_subject, keeps);

@@ -5,21 +5,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "tests/model.h"
+#include "tests/model_kinds.h"
 
-/* --- kinds of keys: a type, how to make key number n, and its number ----- */
-
-typedef uint64_t word_key;
-
-static word_key word_make(unsigned n)
-{
-    return (word_key)n << 40 | n;
-}
-
-static unsigned word_number(const word_key *key)
-{
-    return (unsigned)(*key & 0xff);
-}
+/* --- more kinds of keys -------------------------------------------------- */
 
 /* As `word`, but with two chains for all keys. */
 typedef uint64_t clash_key;
@@ -40,27 +28,7 @@ static uint64_t clash_hash(const clash_key *key, uint64_t seed)
     return *key & 1;
 }
 
-/* Twelve bytes, so that nodes have padding. */
-typedef struct {
-    uint32_t a, b, c;
-} triple_key;
-
 CACHE_STRUCT_KEY(triple, triple_key, 3 * sizeof(uint32_t));
-
-static triple_key triple_make(unsigned n)
-{
-    triple_key key;
-
-    key.a = n / 3;
-    key.b = n % 3;
-    key.c = 7;
-    return key;
-}
-
-static unsigned triple_number(const triple_key *key)
-{
-    return key->a * 3 + key->b;
-}
 
 /* Bytes that the cache borrows: zero bytes inside, one a prefix of another. */
 typedef struct cache_bytes bytes_key;
@@ -81,10 +49,8 @@ static unsigned bytes_number(const bytes_key *key)
     return (unsigned)key->len;
 }
 
-/* Strings that the cache copies.  All are handed in through one buffer, so a
- * key that was not copied changes under the cache. */
-typedef const char *text_key;
-
+/* All are handed in through one buffer, so a key that was not copied changes
+ * under the cache. */
 static text_key text_make(unsigned n)
 {
     static char buffer[48];
@@ -93,65 +59,13 @@ static text_key text_make(unsigned n)
     return buffer;
 }
 
-static unsigned text_number(const text_key *key)
-{
-    return (unsigned)strtoul(strchr(*key, ':') + 1, NULL, 10);
-}
-
-static int text_copy(text_key *key, void *user)
-{
-    size_t bytes = strlen(*key) + 1;
-    char *copy;
-    int rc = model_key_copied((struct model *)user);
-
-    if (rc != 0)
-        return rc;
-    copy = (char *)malloc(bytes);
-    if (copy == NULL)
-        abort();
-    memcpy(copy, *key, bytes);
-    *key = copy;
-    return 0;
-}
-
-static void text_free(text_key *key, void *user)
-{
-    model_key_freed((struct model *)user);
-    free((void *)(uintptr_t)*key);
-}
-
 /* --- callbacks ----------------------------------------------------------- */
 
-#define KIND_CALLBACKS(kind)                                                   \
-    static void kind##_left(const kind##_key *key, uint64_t *value,            \
-                            enum cache_cause cause, void *user)                \
-    {                                                                          \
-        model_value_left((struct model *)user, kind##_number(key), *value,     \
-                         cause);                                               \
-    }                                                                          \
-    static int kind##_computes(const kind##_key *key, uint64_t *value,         \
-                               bool present, void *user)                       \
-    {                                                                          \
-        return model_computes((struct model *)user, kind##_number(key), value, \
-                              present);                                        \
-    }                                                                          \
-    CACHE_UNUSED static uint64_t kind##_weigh(                                 \
-        const kind##_key *key, const uint64_t *value, void *user)              \
-    {                                                                          \
-        return model_weigh((struct model *)user, kind##_number(key), *value);  \
-    }                                                                          \
-    CACHE_UNUSED static uint32_t kind##_cost(                                  \
-        const kind##_key *key, const uint64_t *value, void *user)              \
-    {                                                                          \
-        return model_cost((struct model *)user, kind##_number(key), *value);   \
-    }                                                                          \
-    struct cache__swallow_semicolon
-
-KIND_CALLBACKS(word);
-KIND_CALLBACKS(clash);
-KIND_CALLBACKS(triple);
-KIND_CALLBACKS(bytes);
-KIND_CALLBACKS(text);
+KIND_CALLBACKS(word, model_value_left);
+KIND_CALLBACKS(clash, model_value_left);
+KIND_CALLBACKS(triple, model_value_left);
+KIND_CALLBACKS(bytes, model_value_left);
+KIND_CALLBACKS(text, model_value_left);
 
 /* --- subjects: a cache type and its operations with keys as numbers ------ */
 
@@ -388,14 +302,6 @@ static const struct model_subject *const dynamic_subjects[] = {
 
 /* --- tests --------------------------------------------------------------- */
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 /* A check that fails leaves through longjmp; this is where it was. */
 static struct model model;
 static long step;
@@ -441,7 +347,7 @@ static void random_operations(void)
     long round;
     size_t i, s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (s = 0; s < COUNT_OF(subjects); s++)
             for (i = 0; i < COUNT_OF(capacities); i++)
                 run(subjects[s], 0, capacities[i], test_random(&random),
@@ -456,7 +362,7 @@ static void random_operations_with_each_policy(void)
     long round;
     size_t i, s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (policy = 1; policy <= CACHE__POLICY_BITS; policy++)
             for (s = 0; s < COUNT_OF(dynamic_subjects); s++)
                 for (i = 0; i < COUNT_OF(capacities); i++)
@@ -471,7 +377,7 @@ static void each_copy_of_a_key_fails(void)
     long k, round;
     size_t s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (s = 0; s < COUNT_OF(subjects); s++)
             for (k = 1; subjects[s]->copies_keys && k <= 60; k++) {
                 const uint64_t seed = test_seed + (uint64_t)round;

@@ -32,7 +32,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 enum {
-    MAX_CAPACITY = 1300,
+    MAX_CAPACITY = DRIVER_SLOTS,
     ARENA = 64 * MAX_CAPACITY + 65536, /* what layout() may ask for */
     MAX_SNAPSHOT = 1 << 16,
     MAX_STEPS = 64 /* remembered, to be told when a test fails */
@@ -126,14 +126,6 @@ static const struct subject subjects[N_SUBJECTS] = {
     { &cache_adaptive, NO_MODEL, HAS_CLOCK },
 };
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 /* --- the driver ---------------------------------------------------------- */
 
 enum operation {
@@ -152,13 +144,10 @@ static struct {
     const struct subject *subject;
     bool modelled;
     struct cache_policy policy;
-    uint32_t len, fresh, n_free;
     int n_keys;
-    int last_victim;                /* key; -1 = nobody had to leave */
-    const char *broken;             /* what check() said, if it may complain */
-    short slot_of[MODEL_KEYS];      /* by key; 0 = absent */
-    short key_in[MAX_CAPACITY + 1]; /* by slot; -1 = free */
-    short free_slots[MAX_CAPACITY]; /* the last one is used next */
+    int last_victim;    /* key; -1 = nobody had to leave */
+    const char *broken; /* what check() said, if it may complain */
+    struct slots slots; /* which key is where */
     struct model model;
 } it;
 
@@ -181,7 +170,7 @@ static void tell(void)
 
     printf("%s, capacity %u, full %u, %u entries, step %u:\n",
            it.subject->verbs->name, (unsigned)it.policy.capacity,
-           (unsigned)it.policy.full, (unsigned)it.len, n_steps);
+           (unsigned)it.policy.full, (unsigned)it.slots.len, n_steps);
     for (; i < n_steps; i++)
         printf(" %s %d,", names[steps[i % MAX_STEPS].operation],
                steps[i % MAX_STEPS].argument);
@@ -212,7 +201,6 @@ static void start(const struct subject *subject, uint32_t capacity, int n_keys,
                   uint64_t seed, int fill)
 {
     size_t bytes = subject->verbs->layout(capacity);
-    size_t slot;
 
     CHECK(capacity <= MAX_CAPACITY && n_keys <= MODEL_KEYS);
     CHECK(bytes <= sizeof arena);
@@ -222,8 +210,7 @@ static void start(const struct subject *subject, uint32_t capacity, int n_keys,
     it.subject = subject;
     it.modelled = subject->model.init != NULL;
     it.n_keys = n_keys;
-    for (slot = 0; slot < COUNT_OF(it.key_in); slot++)
-        it.key_in[slot] = -1;
+    slots_clear(&it.slots);
     memset(&it.policy, fill, sizeof it.policy); /* all that init sets */
     it.policy.memory = arena;
     it.policy.capacity = it.policy.full = capacity;
@@ -245,37 +232,17 @@ static bool verify(void)
 {
     uint32_t ahead;
 
-    it.broken = verbs()->check(&it.policy, it.len);
+    it.broken = verbs()->check(&it.policy, it.slots.len);
     if (!may_complain)
         sound(it.broken);
     if (it.broken != NULL)
         return false;
-    if (it.len > 0) {
+    if (it.slots.len > 0) {
         ahead = verbs()->ahead(&it.policy);
         if (ahead > it.policy.capacity)
             same(ahead, 0);
     }
     return true;
-}
-
-static uint32_t take_slot(int key)
-{
-    uint32_t slot =
-        it.n_free > 0 ? (uint32_t)it.free_slots[--it.n_free] : ++it.fresh;
-
-    CHECK(slot >= 1 && slot <= it.policy.capacity && it.key_in[slot] < 0);
-    it.key_in[slot] = (short)key;
-    it.slot_of[key] = (short)slot;
-    it.len++;
-    return slot;
-}
-
-static void free_slot(uint32_t slot)
-{
-    it.slot_of[it.key_in[slot]] = 0;
-    it.key_in[slot] = -1;
-    it.free_slots[it.n_free++] = (short)slot;
-    it.len--;
 }
 
 /* Returns the slot that the policy names, or 0 if it is found broken. */
@@ -285,22 +252,22 @@ static uint32_t ask_victim(void)
 
     if (!verify())
         return 0;
-    if (slot < 1 || slot > it.policy.capacity || it.key_in[slot] < 0) {
+    if (slot < 1 || slot > it.policy.capacity || it.slots.key[slot] < 0) {
         tell();
         printf("the victim is slot %u, and not here\n", (unsigned)slot);
-        CHECK(it.key_in[slot <= MAX_CAPACITY ? slot : 0] >= 0);
+        CHECK(it.slots.key[slot <= MAX_CAPACITY ? slot : 0] >= 0);
     }
     return slot;
 }
 
 static void evict(uint32_t slot)
 {
-    struct cache_item item = model_item(&it.model, it.key_in[slot]);
+    struct cache_item item = model_item(&it.model, it.slots.key[slot]);
 
     if (!verbs()->needs_whole_hash)
         item.hash = item.hash >> 32 << 32;
     verbs()->evict(&it.policy, slot, item.hash);
-    free_slot(slot);
+    slots_free(&it.slots, slot);
     verify();
 }
 
@@ -315,10 +282,10 @@ static void insert(int key)
         return;
     if (it.modelled)
         expected = it.subject->model.miss(&it.model, key);
-    while (it.len >= it.policy.full) {
+    while (it.slots.len >= it.policy.full) {
         if ((slot = ask_victim()) == 0)
             return;
-        it.last_victim = it.key_in[slot];
+        it.last_victim = it.slots.key[slot];
         if (it.modelled)
             same(it.last_victim, expected);
         evict(slot);
@@ -327,13 +294,14 @@ static void insert(int key)
     }
     if (it.modelled)
         same(it.last_victim, expected);
-    verbs()->add(&it.policy, take_slot(key), &item);
+    verbs()->add(&it.policy, slots_take(&it.slots, it.policy.capacity, key),
+                 &item);
 }
 
 static void remove_key(int key)
 {
-    verbs()->remove(&it.policy, (uint32_t)it.slot_of[key]);
-    free_slot((uint32_t)it.slot_of[key]);
+    verbs()->remove(&it.policy, (uint32_t)it.slots.of[key]);
+    slots_free(&it.slots, (uint32_t)it.slots.of[key]);
     if (it.modelled)
         it.subject->model.remove(&it.model, key);
 }
@@ -343,12 +311,12 @@ static void remove_key(int key)
 static bool step(enum operation operation, int argument)
 {
     bool has_key = operation <= ADMIT;
-    uint32_t slot = has_key ? (uint32_t)it.slot_of[argument] : 0;
+    uint32_t slot = has_key ? (uint32_t)it.slots.of[argument] : 0;
     struct cache_item item;
 
     if (has_key && (operation == ADMIT) == (slot != 0) && operation != USE)
         return false;
-    if ((operation == EXPIRE || operation == VICTIM) && it.len == 0)
+    if ((operation == EXPIRE || operation == VICTIM) && it.slots.len == 0)
         return false;
     steps[n_steps % MAX_STEPS].operation = operation;
     steps[n_steps++ % MAX_STEPS].argument = argument;
@@ -369,10 +337,10 @@ static bool step(enum operation operation, int argument)
     case REMOVE: remove_key(argument); break;
     case READD:
         verbs()->remove(&it.policy, slot);
-        it.len--;
+        it.slots.len--;
         if (!verify())
             return false;
-        it.len++;
+        it.slots.len++;
         verbs()->add(&it.policy, slot, &item);
         if (it.modelled) {
             it.subject->model.remove(&it.model, argument);
@@ -394,7 +362,7 @@ static bool step(enum operation operation, int argument)
     case ADMIT: verbs()->admit(&it.policy, &item); break;
     case EXPIRE:
         if ((slot = ask_victim()) != 0)
-            remove_key(it.key_in[slot]);
+            remove_key(it.slots.key[slot]);
         break;
     case VICTIM: ask_victim(); break;
     case FULL: it.policy.full = (uint32_t)argument; break;
@@ -426,12 +394,12 @@ static size_t snapshot(unsigned char *bytes, bool save)
     copy_saves = save;
     copy(&it.policy, sizeof it.policy);
     copy(arena, verbs()->layout(it.policy.capacity));
-    copy(&it.len, sizeof it.len);
-    copy(&it.fresh, sizeof it.fresh);
-    copy(&it.n_free, sizeof it.n_free);
-    copy(it.slot_of, keys * sizeof *it.slot_of);
-    copy(it.key_in, (it.policy.capacity + 1) * sizeof *it.key_in);
-    copy(it.free_slots, it.n_free * sizeof *it.free_slots);
+    copy(&it.slots.len, sizeof it.slots.len);
+    copy(&it.slots.fresh, sizeof it.slots.fresh);
+    copy(&it.slots.n_free, sizeof it.slots.n_free);
+    copy(it.slots.of, keys * sizeof *it.slots.of);
+    copy(it.slots.key, (it.policy.capacity + 1) * sizeof *it.slots.key);
+    copy(it.slots.free, it.slots.n_free * sizeof *it.slots.free);
     if (it.subject->model.init != NULL) {
         copy(m, offsetof(struct model, q));
         for (i = 0; i < COUNT_OF(m->q); i++) {
@@ -827,7 +795,7 @@ static void closure_tell_path(uint32_t state)
 /* However it came about: all can be evicted, each once. */
 static void closure_drain(void)
 {
-    while (it.len > 0)
+    while (it.slots.len > 0)
         evict(ask_victim());
 }
 
@@ -877,7 +845,7 @@ static void closure_of_each_policy(bool loose)
         uint32_t capacity;
         int keys;
     } sizes[] = { { 1, 3 }, { 2, 4 }, { 3, 5 } };
-    uint32_t max = 20000 * (uint32_t)scale();
+    uint32_t max = 20000 * (uint32_t)test_scale();
     int policy;
     size_t i;
 
@@ -936,7 +904,7 @@ static void random_sequences(void)
     static const uint32_t capacities[] = { 1,  2,  3,  4,  5,  7,
                                            10, 31, 32, 33, 63, 200 };
     uint64_t random = test_seed;
-    long n, n_steps_each = 3000 * scale();
+    long n, n_steps_each = 3000 * test_scale();
     size_t i;
     int policy, key;
 
@@ -956,7 +924,7 @@ static void random_sequences(void)
             }
             for (key = 0; key < it.n_keys; key++) /* and all can leave */
                 step(REMOVE, key);
-            same(it.len, 0);
+            same(it.slots.len, 0);
         }
 }
 
@@ -1073,7 +1041,7 @@ static void unruly_sequences(void)
 {
     static const uint32_t capacities[] = { 1, 2, 3, 10, 33, 100 };
     uint64_t random = test_seed;
-    long n, n_steps_each = 4000 * scale();
+    long n, n_steps_each = 4000 * test_scale();
     uint32_t r;
     size_t i;
     int policy;
@@ -1092,7 +1060,7 @@ static void unruly_sequences(void)
                 else
                     step(USE, some_key(&random));
             }
-            while (it.len > 0)
+            while (it.slots.len > 0)
                 evict(ask_victim());
         }
 }
@@ -1111,14 +1079,14 @@ static void an_admit_without_add_does_no_harm(void)
         step(USE, 0); /* and again: the others remain alone in ARC's T1 */
         for (key = 0; key < 5; key++)
             step(USE, key);
-        for (key = 0; it.slot_of[key] != 0; key++)
+        for (key = 0; it.slots.of[key] != 0; key++)
             ;
         step(ADMIT, key); /* the one that left */
         step(READD, 4);
-        CHECK(!cache__bit(it.policy.marks, (uint32_t)it.slot_of[4]));
+        CHECK(!cache__bit(it.policy.marks, (uint32_t)it.slots.of[4]));
         step(ADMIT, key);
         step(USE, 5);
-        CHECK(!cache__bit(it.policy.marks, (uint32_t)it.slot_of[5]));
+        CHECK(!cache__bit(it.policy.marks, (uint32_t)it.slots.of[5]));
     }
 }
 
@@ -1134,7 +1102,7 @@ static void what_was_admitted_is_known_by_its_hash(void)
     s->coming = s->to_main = true;
     s->coming_hash = 1; /* of nobody here */
     step(READD, 3);
-    CHECK(!cache__bit(s->in_main, (uint32_t)it.slot_of[3]));
+    CHECK(!cache__bit(s->in_main, (uint32_t)it.slots.of[3]));
     CHECK(!s->coming && !s->to_main);
 }
 
@@ -1153,7 +1121,7 @@ static void segments_are_short(int policy, uint32_t full)
     } else if (policy == ARC) {
         const struct cache_arc *s = (const struct cache_arc *)memory;
         CHECK(s->here.len[0] + s->gone.lists.len[0] <= full);
-        CHECK(cache__dir_len(&s->gone) + it.len <= 2 * full);
+        CHECK(cache__dir_len(&s->gone) + it.slots.len <= 2 * full);
     } else if (policy == LIRS) {
         const struct cache_lirs *s = (const struct cache_lirs *)memory;
         CHECK(s->n_lir <= cache__lirs_share(full));
@@ -1188,13 +1156,13 @@ static void segments_follow_full(void)
                 step(USE, n / 150 % 2 ? n % 70 : some_key(&random));
                 if (n == 150) /* all are used: what can be long, is */
                     for (i = 0; i < 5u * 70; i++)
-                        if (it.slot_of[i % 70] != 0)
+                        if (it.slots.of[i % 70] != 0)
                             step(USE, (int)(i % 70));
             }
-            for (n = 0; it.slot_of[n] != 0; n++)
+            for (n = 0; it.slots.of[n] != 0; n++)
                 ;
             step(USE, n); /* who comes brings what climbed in order */
-            same(it.len, full);
+            same(it.slots.len, full);
             segments_are_short(policy, full);
         }
 }
@@ -1215,7 +1183,7 @@ static void lirs_forgets_several_at_once(void)
         CHECK_EQ(cache__dir_len(&s->gone), cache__lirs_ghosts(30));
         step(FULL, (int)full);
         step(USE, key);
-        same(it.len, full);
+        same(it.slots.len, full);
         CHECK(cache__dir_len(&s->gone) <= cache__lirs_ghosts(full));
     }
 }
@@ -1234,9 +1202,9 @@ static void the_target_of_arc_follows_full(void)
     step(USE, 0); /* T2 has this one alone */
     s->target = 8;
     step(FULL, 6);
-    CHECK_EQ(it.key_in[ask_victim()], 1);
+    CHECK_EQ(it.slots.key[ask_victim()], 1);
     step(EXPIRE, 0);
-    CHECK_EQ(it.key_in[ask_victim()], 0); /* T1 has six */
+    CHECK_EQ(it.slots.key[ask_victim()], 0); /* T1 has six */
 
     start(&subjects[ARC], 8, 10, 1, 0xa5);
     it.modelled = false;
@@ -1409,18 +1377,18 @@ static double random_uniformity(uint64_t seed, uint32_t capacity, uint32_t len)
     start(&subjects[RANDOM], capacity, MODEL_KEYS, seed, 0xa5);
     for (key = 0; key < (int)capacity; key++)
         step(USE, key);
-    for (key = 0; it.len > len; key += 3) /* holes, some large ones */
+    for (key = 0; it.slots.len > len; key += 3) /* holes, some large ones */
         step(REMOVE, key % (int)capacity);
     for (n = 0; n < rounds * (int)len; n++) {
         slot = ask_victim();
-        key = it.key_in[slot];
+        key = it.slots.key[slot];
         evicted[slot]++;
         evict(slot);
         step(USE, key);
     }
     expected = rounds;
     for (slot = 1; slot <= capacity; slot++)
-        if (it.key_in[slot] >= 0)
+        if (it.slots.key[slot] >= 0)
             sum += (evicted[slot] - expected) * (evicted[slot] - expected);
         else
             CHECK_EQ(evicted[slot], 0);
@@ -1499,7 +1467,7 @@ static void populate(const struct subject *subject)
     start(subject, 6, 15, 1, 0);
     for (n = 0; n < 60; n++)
         step(USE, some_key(&random));
-    for (n = 0; it.len > 5; n++)
+    for (n = 0; it.slots.len > 5; n++)
         step(REMOVE, n);
 }
 
@@ -1571,8 +1539,8 @@ static void check_finds_what_is_broken(void)
         uint32_t hand, slot;
 
         populate(s);
-        CHECK(verbs()->check(&it.policy, it.len - 1) != NULL);
-        CHECK(verbs()->check(&it.policy, it.len + 1) != NULL);
+        CHECK(verbs()->check(&it.policy, it.slots.len - 1) != NULL);
+        CHECK(verbs()->check(&it.policy, it.slots.len + 1) != NULL);
         bytes = verbs()->layout(it.policy.capacity);
         snapshot(state, true);
         may_complain = true;
@@ -1594,7 +1562,7 @@ static void check_finds_what_is_broken(void)
         }
         it.modelled = false;
         for (slot = 1; slot <= it.policy.capacity; slot++)
-            if (it.key_in[slot] >= 0 && (s->traits & MARKS_A_LIST)) {
+            if (it.slots.key[slot] >= 0 && (s->traits & MARKS_A_LIST)) {
                 it.policy.marks[slot / 32] ^= (uint32_t)1 << slot % 32;
                 CHECK(!verify());
                 snapshot(state, false);
@@ -1638,6 +1606,6 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-    alarm(600 * (unsigned)scale()); /* a policy that hangs fails */
+    alarm(600 * (unsigned)test_scale()); /* a policy that hangs fails */
     return TEST_MAIN(argc, argv, tests);
 }

@@ -16,42 +16,11 @@
  * SPDX-License-Identifier: MIT
  */
 #include "cache_shared.h"
-#include "tests/model.h"
+#include "tests/model_kinds.h"
 
-/* --- kinds of keys ------------------------------------------------------- */
+/* --- more of the kinds of keys ------------------------------------------- */
 
-typedef uint64_t word_key;
-
-static word_key word_make(unsigned n)
-{
-    return (word_key)n << 40 | n;
-}
-
-static unsigned word_number(const word_key *key)
-{
-    return (unsigned)(*key & 0xff);
-}
-
-/* Twelve bytes, so that nodes have padding; and all in two chains. */
-typedef struct {
-    uint32_t a, b, c;
-} triple_key;
-
-static triple_key triple_make(unsigned n)
-{
-    triple_key key;
-
-    key.a = n / 3;
-    key.b = n % 3;
-    key.c = 7;
-    return key;
-}
-
-static unsigned triple_number(const triple_key *key)
-{
-    return key->a * 3 + key->b;
-}
-
+/* All in two chains. */
 static uint64_t triple_hash(const triple_key *key, uint64_t seed)
 {
     (void)seed;
@@ -64,9 +33,7 @@ static bool triple_equal(const triple_key *a, const triple_key *b)
     return memcmp(a, b, sizeof *a) == 0;
 }
 
-/* Strings that the cache copies, all handed in through a few buffers. */
-typedef const char *text_key;
-
+/* All are handed in through a few buffers. */
 static text_key text_make(unsigned n)
 {
     static char buffer[8][48];
@@ -75,33 +42,6 @@ static text_key text_make(unsigned n)
     i = (i + 1) % 8;
     snprintf(buffer[i], sizeof buffer[i], "a key that is text: %u", n);
     return buffer[i];
-}
-
-static unsigned text_number(const text_key *key)
-{
-    return (unsigned)strtoul(strchr(*key, ':') + 1, NULL, 10);
-}
-
-static int text_copy(text_key *key, void *user)
-{
-    size_t bytes = strlen(*key) + 1;
-    char *copy;
-    int rc = model_key_copied((struct model *)user);
-
-    if (rc != 0)
-        return rc;
-    copy = (char *)malloc(bytes);
-    if (copy == NULL)
-        abort();
-    memcpy(copy, *key, bytes);
-    *key = copy;
-    return 0;
-}
-
-static void text_free(text_key *key, void *user)
-{
-    model_key_freed((struct model *)user);
-    free((void *)(uintptr_t)*key);
 }
 
 /* --- callbacks ----------------------------------------------------------- */
@@ -141,33 +81,9 @@ static void value_left(struct model *m, unsigned key, uint64_t value,
         CHECK_SOUND(s->check());
 }
 
-#define KIND_CALLBACKS(kind)                                                   \
-    static void kind##_left(const kind##_key *key, uint64_t *value,            \
-                            enum cache_cause cause, void *user)                \
-    {                                                                          \
-        value_left((struct model *)user, kind##_number(key), *value, cause);   \
-    }                                                                          \
-    static int kind##_computes(const kind##_key *key, uint64_t *value,         \
-                               bool present, void *user)                       \
-    {                                                                          \
-        return model_computes((struct model *)user, kind##_number(key), value, \
-                              present);                                        \
-    }                                                                          \
-    CACHE_UNUSED static uint64_t kind##_weigh(                                 \
-        const kind##_key *key, const uint64_t *value, void *user)              \
-    {                                                                          \
-        return model_weigh((struct model *)user, kind##_number(key), *value);  \
-    }                                                                          \
-    CACHE_UNUSED static uint32_t kind##_cost(                                  \
-        const kind##_key *key, const uint64_t *value, void *user)              \
-    {                                                                          \
-        return model_cost((struct model *)user, kind##_number(key), *value);   \
-    }                                                                          \
-    struct cache__swallow_semicolon
-
-KIND_CALLBACKS(word);
-KIND_CALLBACKS(triple);
-KIND_CALLBACKS(text);
+KIND_CALLBACKS(word, value_left);
+KIND_CALLBACKS(triple, value_left);
+KIND_CALLBACKS(text, value_left);
 
 /* --- subjects: a cache type and its operations with keys as numbers ------ */
 
@@ -390,14 +306,6 @@ static const struct model_subject *const subjects[] = {
 
 /* --- tests --------------------------------------------------------------- */
 
-static long scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-    long value = text ? strtol(text, NULL, 10) : 1;
-
-    return value > 0 ? value : 1;
-}
-
 /* A check that fails leaves through longjmp; this is where it was. */
 static struct model model;
 static long step;
@@ -442,7 +350,7 @@ static void random_operations_with_each_policy(void)
     long round;
     size_t i, s;
 
-    for (round = 0; round < scale(); round++)
+    for (round = 0; round < test_scale(); round++)
         for (policy = 1; policy <= CACHE__POLICY_BITS; policy++)
             for (s = 0; s < COUNT_OF(subjects); s++)
                 for (i = 0; i < COUNT_OF(capacities); i++)

@@ -39,13 +39,6 @@ const char *__tsan_default_suppressions(void)
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static int scale(void)
-{
-    const char *text = getenv("TEST_SCALE");
-
-    return text && atoi(text) > 0 ? atoi(text) : 1;
-}
-
 static void sleep_ms(unsigned ms)
 {
     struct timespec pause = { ms / 1000, (long)(ms % 1000) * 1000000 };
@@ -955,7 +948,7 @@ static void open_by_many_at_once(void)
     int round;
     size_t i;
 
-    for (round = 0; round < 60 * scale(); round++) {
+    for (round = 0; round < 60 * test_scale(); round++) {
         prepare();
         CHECK_EQ(pthread_barrier_init(&start, NULL, COUNT(openers)), 0);
         for (i = 0; i < COUNT(openers); i++)
@@ -2338,7 +2331,7 @@ static void kill_9(void)
 
     prepare();
     use_real_disk();
-    for (round = 0; round < 30 * scale(); round++) {
+    for (round = 0; round < 30 * test_scale(); round++) {
         int last = kill_after(round, 3 + (unsigned)(test_random(&random) % 23));
 
         open_store(0);
