@@ -3154,9 +3154,9 @@ CACHE_INLINE int cache__version_check(uint32_t options, uint64_t ttl_ms,
  *              takes to get the value again, in a unit of yours (microseconds
  *              of the load, say).  CACHE_GDSF keeps what is dear and light.
  *
- * Callbacks may look (get, peek, contains, len, next, stats, memory) at their
- * cache; what left is no longer found.  A call that would change it is refused
- * with CACHE_EBUSY and fails CACHE_ASSERT.
+ * Callbacks may look (get, peek, contains, entry, len, next, stats, memory) at
+ * their cache; what left is no longer found.  A call that would change it is
+ * refused with CACHE_EBUSY and fails CACHE_ASSERT.
  *
  * What it makes, `c` being a struct name *:
  *
@@ -3185,9 +3185,9 @@ CACHE_INLINE int cache__version_check(uint32_t options, uint64_t ttl_ms,
  * bool name_contains(c, K key)
  *   Whether peek would return a value.
  * int name_entry(c, K key, struct cache_entry *out)
- *   What is known of the entry: its times, uses, version and weight, as far as
- *   their options are on.  0, or CACHE_EKEY if there is no live one, and *out is
- *   as it was.  Counts as nothing, like peek.
+ *   What is known of a live entry: its times, uses, version and weight, as far
+ *   as their options are on.  0, or CACHE_EKEY and *out is as it was.  Counts
+ *   as nothing, like peek.
  * const V *name_get_or_insert(c, K key, V initial, bool *inserted)
  *   The value if there is one, otherwise stores `initial`; one hash and one
  *   probe.  *inserted (may be NULL) says which.  NULL if the put was refused.
@@ -3204,10 +3204,11 @@ CACHE_INLINE int cache__version_check(uint32_t options, uint64_t ttl_ms,
  * int name_replace(c, K key, V value)
  *   Stores only over a live entry; otherwise CACHE_EKEY.
  * int name_put_if_version(c, K key, V value, uint64_t version)
- *   Stores only over a live entry of this version, 0 = only if there is none;
- *   otherwise CACHE_ECONFLICT, and the entry is not even used.  A value gets its
- *   version when any call stores it: one above all that values of this cache
- *   have had, those that left included.  CACHE_EINVAL without CACHE_META_VERSION.
+ *   Stores, for config.ttl_ms, only over a live entry of this version, 0 = only
+ *   if there is none; otherwise CACHE_ECONFLICT, and it is not even a use.
+ *   Whatever call stores a value gives it a version above all that values of
+ *   this cache have had, those that left included.  CACHE_EINVAL without
+ *   CACHE_META_VERSION.
  * int name_put_version(c, K key, V value, uint64_t ttl_ms, uint64_t version)
  *   Stores with a version of the caller's (a database's, say), 1 to
  *   CACHE_MAX_VERSION, unless there is a live entry with the same or a newer

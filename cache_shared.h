@@ -1610,8 +1610,8 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
  *   weighs more than its shard's part of max_bytes.
  * int name_put_if_version(c, K key, V value, uint64_t version),
  * int name_put_version(c, K key, V value, uint64_t ttl_ms, uint64_t version)
- *   As in cache.h, each at once for all threads.  A version is above all earlier
- *   ones of its shard, so above all that its key has had.
+ *   As in cache.h, each at once for all threads.  A version is above all the
+ *   earlier ones of its shard, so above all that its key has had.
  * int name_entry(c, K key, struct cache_entry *out)
  *   As in cache.h, under the lock of a shard.  With CACHE_PLAIN_DATA times and
  *   count may miss a hit that was at the same moment as another one.

@@ -3,9 +3,9 @@
  * values say whether they are whole and whose they are.
  *
  * What is looked for: a value that is torn or another key's, a callback that is
- * missed or told twice, counts that do not add up, an entry without a version or
- * used before it was there, and, by the sanitizers, data races and memory that is
- * used after it was freed.
+ * missed or told twice, counts that do not add up, an entry that has no version
+ * or was used before it was there, and, by the sanitizers, data races and memory
+ * that is used after it was freed.
  *
  * Variants, chosen by macros before inclusion:
  *   USER_LOCK=1   with mutexes of POSIX for the built-in lock
