@@ -2832,8 +2832,8 @@ enum cache__accept {
     CACHE__ANY,
     CACHE__ABSENT,
     CACHE__PRESENT,
-    CACHE__SAME, /* of this version; 0 = none */
-    CACHE__OLDER /* of an older version than this, which the value gets; none */
+    CACHE__SAME, /* of this version; of none if it is 0 */
+    CACHE__OLDER /* of an older version than this, or none; the value gets it */
 };
 
 /* What a put says to the live entry in `slot`, 0 = none. */
