@@ -30,6 +30,9 @@
  *     expire   1 word, if on    deadline in ticks, 0 = never     slot 3
  *     weights  1 word, if on    bytes                              :
  *     pins     2 bytes, if on   how often it is pinned             :
+ *     times    2 words, if on   ticks: created, last used          :
+ *     counts   1 word, if on    uses                               :
+ *     versions 2 words, if on   the value's version                :
  *     nodes    key and value    struct name_node                 { key, value }
  *
  *   All arrays but `groups` are indexed by slot and stand in one block of
@@ -62,9 +65,11 @@
  *
  * COST
  *   12 bytes per entry beside key and value, + 4 with CACHE_EXPIRY, + 4 with
- *   CACHE_KEEP_HASH, + 4 with CACHE_WEIGHED, + 2 with CACHE_PINS, + the
- *   policy's (cache_policies.h).  What is off costs
- *   no byte and no instruction; without CACHE_EXPIRY the clock is never read.
+ *   CACHE_KEEP_HASH, + 4 with CACHE_WEIGHED, + 2 with CACHE_PINS, + 8 with
+ *   CACHE_META_TIMES, + 4 with CACHE_META_COUNT, + 8 with CACHE_META_VERSION,
+ *   + the policy's (cache_policies.h).  What is off costs no byte and no
+ *   instruction.  Without CACHE_EXPIRY and CACHE_META_TIMES the clock is never
+ *   read; with the latter each hit and each put reads it.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -149,9 +154,16 @@ enum cache_option {
                                   refer to nothing, so they may be copied out
                                   without a lock (cache_shared.h) */
 
+    /* What name_entry says of an entry: */
+    CACHE_META_TIMES = 0x8000,    /* when it was created and last used */
+    CACHE_META_COUNT = 0x10000,   /* how often it was used */
+    CACHE_META_VERSION = 0x20000, /* a version of its value, that puts may
+                                     depend on: name_put_if_version */
+
     CACHE__SHARD = 0x4000, /* one of the caches that make a shared one */
+    CACHE__TIMED = CACHE_EXPIRY | CACHE_META_TIMES, /* either reads the clock */
     CACHE__POLICY_BITS = 0x3f,
-    CACHE__FEATURE_BITS = 0x1f00
+    CACHE__FEATURE_BITS = 0x39f00
 };
 
 /* Every policy: X(o, code, table of verbs). */
@@ -279,7 +291,7 @@ CACHE_COLD const char *cache_strerror(int code)
     case CACHE_ETTL: return "time to live below one tick or beyond range";
     case CACHE_ECAPACITY: return "config: capacity is 0 or above 2^31 - 2";
     case CACHE_ETICK:
-        return "config: tick_ms is set but the cache does not expire";
+        return "config: tick_ms is set but the cache reads no clock";
     case CACHE_ENOEXPIRY:
         return "config: ttl_ms is set but the cache does not expire";
     case CACHE_ECLOCK:
@@ -340,6 +352,10 @@ CACHE_COLD const char *cache_strerror(int code)
 #define CACHE_DEFAULT_TICK_MS 50u      /* 2^32 of them are 6.8 years */
 #define CACHE_NEVER UINT64_MAX         /* a ttl_ms: the entry does not expire */
 
+/* The largest version that may be given.  Those that the cache makes go on
+ * behind it, and do not get to the end of 64 bits. */
+#define CACHE_MAX_VERSION (UINT64_MAX / 2)
+
 /* What init needs.  A member that is zero has the default that it names. */
 struct cache_config {
     size_t capacity;    /* entries, 1 to CACHE_MAX_CAPACITY; required */
@@ -349,7 +365,7 @@ struct cache_config {
     uint32_t policy;    /* with CACHE_POLICY_DYNAMIC: CACHE_LRU, ...;
                            0 = CACHE_ADAPTIVE */
     uint64_t ttl_ms;    /* time to live of a put without one; 0 = forever */
-    uint32_t tick_ms;   /* resolution of expiry; 0 = CACHE_DEFAULT_TICK_MS.  An
+    uint32_t tick_ms;   /* resolution of time; 0 = CACHE_DEFAULT_TICK_MS.  An
                          entry is never returned after its time to live, and
                          may go up to one tick before its end.  2^32 ticks
                          are the longest life of cache and entry. */
@@ -358,8 +374,8 @@ struct cache_config {
     uint64_t seed;      /* of the hash; 0 = random, which is what keeps keys
                          chosen by an attacker out of one chain */
     uint64_t (*now)(void *user); /* monotonic milliseconds; NULL = the coarse
-                                    system clock.  Read by caches that expire
-                                    only. */
+                                    system clock.  Read only with CACHE_EXPIRY
+                                    or CACHE_META_TIMES. */
     const uint64_t *now_ms; /* or where the program keeps that time up to date,
                                as one with a loop does: a look-up then calls
                                nothing.  It outlives the cache; threads that
@@ -392,6 +408,19 @@ struct cache_memory {
     uint64_t used_bytes;      /* with CACHE_WEIGHED: of config.max_bytes */
     uint32_t entry_bytes;     /* with CACHE_WEIGHED: what an entry weighs beside
                                  its own bytes */
+};
+
+/* What is known of one entry; a member whose option is off is 0.  Times are
+ * those of config.now, cut to whole ticks since init. */
+struct cache_entry {
+    uint64_t created_ms;   /* CACHE_META_TIMES: when its key entered */
+    uint64_t accessed_ms;  /* CACHE_META_TIMES: its latest use: look-ups that
+                              count as one, and every value it was given */
+    uint64_t expires_ms;   /* CACHE_EXPIRY: when it is dead; CACHE_NEVER */
+    uint64_t version;      /* CACHE_META_VERSION: of its value; never 0 */
+    uint32_t count;        /* CACHE_META_COUNT: look-ups that found it and count
+                              as a use; stops at UINT32_MAX */
+    uint32_t weight_bytes; /* CACHE_WEIGHED: with its share of the block */
 };
 
 /* A key or value of any length.  The bytes belong to whoever made it. */
@@ -628,6 +657,12 @@ CACHE_COLD uint64_t cache__random_seed(const void *salt)
 
 /* --- the engine: slots and hashes, no keys and no values ----------------- */
 
+/* When an entry came and when it was used last, in ticks from 1. */
+struct cache__times {
+    uint32_t created;
+    uint32_t accessed; /* never falls */
+};
+
 /* Memory that init asked for. */
 struct cache__block {
     void *memory;  /* NULL = the caller's, not ours to free */
@@ -681,8 +716,12 @@ struct cache {
     uint64_t (*now)(void *user);
     const uint64_t *now_ms; /* instead of now; or NULL */
     void *user;
-    struct cache__block block; /* where all of it is */
-    size_t total_bytes;        /* its size */
+    struct cache__block block;  /* where all of it is */
+    size_t total_bytes;         /* its size */
+    struct cache__times *times; /* per slot.  NULL without CACHE_META_TIMES */
+    uint32_t *counts;   /* per slot: uses.  NULL without CACHE_META_COUNT */
+    uint64_t *versions; /* per slot: of its value, 0 in every free slot.  NULL
+                           without CACHE_META_VERSION */
     struct cache_stats stats;
 
     uint32_t len;        /* entries now, expired ones included */
@@ -692,8 +731,10 @@ struct cache {
                             callbacks have yet to hear of */
     struct cache__leavers *leavers; /* of a shard: values of which callbacks
                                        will hear when the lock is released */
-    uint32_t soon; /* a slot that is likely to leave soon; or 0 */
-    bool busy;     /* a callback of this cache is running */
+    uint64_t version; /* the highest that a value of this cache has had */
+    uint64_t given;   /* of the value that is being stored; 0 = version + 1 */
+    uint32_t soon;    /* a slot that is likely to leave soon; or 0 */
+    bool busy;        /* a callback of this cache is running */
 };
 
 /* At the start of a struct of as many keys and values. */
@@ -745,6 +786,12 @@ CACHE_INLINE void cache__set_word(uint32_t options, uint32_t *word,
         CACHE_ATOMIC_STORE(word, value);
     else
         *word = value;
+}
+
+/* A word that threads without the lock may write, too. */
+CACHE_INLINE uint32_t cache__word(uint32_t options, const uint32_t *word)
+{
+    return options & CACHE__SHARD ? CACHE_ATOMIC_LOAD(word) : *word;
 }
 
 /* Before what no chain leads to is written. */
@@ -903,6 +950,12 @@ CACHE_INLINE uint32_t cache__tick(struct cache *c)
     if (now_ms >= c->next_tick_ms)
         cache__advance(c, now_ms);
     return c->tick;
+}
+
+/* When a tick begins. */
+CACHE_INLINE uint64_t cache__ms_of(const struct cache *c, uint32_t tick)
+{
+    return c->start_ms + (uint64_t)(tick - 1) * c->tick_ms;
 }
 
 /* The deadline of an entry that lives ttl_ms from now; 0 = none. */
@@ -1162,6 +1215,10 @@ CACHE_INLINE uint32_t cache__foresee(const struct cache *c, uint32_t options,
     slot &= c->slot_mask;
     if (options & CACHE_EXPIRY)
         CACHE__PREFETCH(&c->expire[slot]);
+    if (options & CACHE_META_TIMES)
+        CACHE__PREFETCH(&c->times[slot]);
+    if (options & CACHE_META_COUNT)
+        CACHE__PREFETCH(&c->counts[slot]);
     return slot;
 }
 
@@ -1287,8 +1344,8 @@ CACHE_INLINE bool cache__governed(const struct cache *c, uint32_t options,
 
 /* Where each array stands in the block. */
 struct cache__layout {
-    size_t chain, policy, expire, weights, pins, nodes; /* offsets; groups are
-                                                           at 0 */
+    size_t chain, policy, expire, weights, pins; /* offsets; groups are at 0 */
+    size_t times, counts, versions, nodes;
     size_t total; /* bytes; 0 = does not fit */
 };
 
@@ -1336,6 +1393,9 @@ CACHE_COLD struct cache__layout cache__plan(const struct cache_type *type,
     l.expire = cache__place(&at, slots, options & CACHE_EXPIRY ? 4 : 0);
     l.weights = cache__place(&at, slots, options & CACHE_WEIGHED ? 4 : 0);
     l.pins = cache__place(&at, slots, options & CACHE_PINS ? 2 : 0);
+    l.times = cache__place(&at, slots, options & CACHE_META_TIMES ? 8 : 0);
+    l.counts = cache__place(&at, slots, options & CACHE_META_COUNT ? 4 : 0);
+    l.versions = cache__place(&at, slots, options & CACHE_META_VERSION ? 8 : 0);
     l.nodes = cache__place(&at, slots, type->node_bytes);
     /* A line more, so that the block may start at any address. */
     l.total = at > CACHE__LAYOUT_LIMIT ? 0 : at + CACHE__LINE - 1;
@@ -1363,11 +1423,10 @@ CACHE_COLD int cache__config_check(const struct cache_type *type,
         return CACHE_ESHARDS;
     if ((options & CACHE_WEIGHED) == 0 && config->max_bytes != 0)
         return CACHE_EWEIGHT;
-    if ((options & CACHE_EXPIRY) == 0) {
-        if (config->ttl_ms != 0)
-            return CACHE_ENOEXPIRY;
+    if ((options & CACHE_EXPIRY) == 0 && config->ttl_ms != 0)
+        return CACHE_ENOEXPIRY;
+    if ((options & CACHE__TIMED) == 0)
         return config->tick_ms != 0 ? CACHE_ETICK : 0;
-    }
     if (config->now != NULL && config->now_ms != NULL)
         return CACHE_ECLOCK;
 #ifndef CACHE__CLOCK
@@ -1467,6 +1526,12 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
         c->weights = (uint32_t *)(void *)(base + l.weights);
     if (options & CACHE_PINS)
         c->pins = (uint16_t *)(void *)(base + l.pins);
+    if (options & CACHE_META_TIMES)
+        c->times = (struct cache__times *)(void *)(base + l.times);
+    if (options & CACHE_META_COUNT)
+        c->counts = (uint32_t *)(void *)(base + l.counts);
+    if (options & CACHE_META_VERSION)
+        c->versions = (uint64_t *)(void *)(base + l.versions);
     c->nodes = base + l.nodes;
     c->total_bytes = l.total;
     c->entry_bytes = (uint32_t)cache__entry_bytes(&l, config);
@@ -1482,7 +1547,7 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
         c->verbs->init(&c->policy, c->seed);
     else
         cache__reset(c);
-    if (options & CACHE_EXPIRY) {
+    if (options & CACHE__TIMED) {
         c->now = config->now ? config->now : cache__system_now;
         c->tick_ms = config->tick_ms ? config->tick_ms : CACHE_DEFAULT_TICK_MS;
         c->ttl_ms = config->ttl_ms ? config->ttl_ms : CACHE_NEVER;
@@ -1597,6 +1662,76 @@ CACHE_COLD int cache__init(struct cache *c, const struct cache_type *type,
     return 0;
 }
 
+/* --- engine: metadata ---------------------------------------------------- */
+
+/* The tick that it is.  `deadline` is the entry's, 0 = none: if there is one,
+ * the clock has been read for its sake in this call. */
+CACHE_INLINE uint32_t cache__tick_of_use(struct cache *c, uint32_t deadline)
+{
+    return deadline != 0 ? c->tick : cache__tick(c);
+}
+
+/* The entry in `slot` is used. */
+CACHE_INLINE void cache__note_use(struct cache *c, uint32_t options,
+                                  uint32_t slot)
+{
+    uint32_t tick;
+
+    if ((options & CACHE_META_TIMES) == 0)
+        return;
+    tick = cache__tick_of_use(c, cache__due_at(c, options, slot));
+    if (cache__word(options, &c->times[slot].accessed) < tick)
+        cache__set_word(options, &c->times[slot].accessed, tick);
+}
+
+/* A look-up has found the entry in `slot`, which is a use. */
+CACHE_INLINE void cache__note_hit(struct cache *c, uint32_t options,
+                                  uint32_t slot)
+{
+    uint32_t n;
+
+    cache__note_use(c, options, slot);
+    if ((options & CACHE_META_COUNT) == 0)
+        return;
+    n = cache__word(options, &c->counts[slot]);
+    if (n != UINT32_MAX)
+        cache__set_word(options, &c->counts[slot], n + 1);
+}
+
+/* An entry comes to `slot`. */
+CACHE_INLINE void cache__note_entry(struct cache *c, uint32_t options,
+                                    uint32_t slot, uint32_t deadline)
+{
+    if (options & CACHE_META_TIMES) {
+        uint32_t tick = cache__tick_of_use(c, deadline);
+        c->times[slot].created = tick;
+        cache__set_word(options, &c->times[slot].accessed, tick);
+    }
+    if (options & CACHE_META_COUNT)
+        cache__set_word(options, &c->counts[slot], 0);
+}
+
+/* A value comes to `slot`. */
+CACHE_INLINE void cache__note_value(struct cache *c, uint32_t options,
+                                    uint32_t slot)
+{
+    uint64_t version;
+
+    if ((options & CACHE_META_VERSION) == 0)
+        return;
+    version = c->given ? c->given : c->version + 1;
+    c->versions[slot] = version;
+    if (version > c->version)
+        c->version = version;
+}
+
+/* The version of the value in `slot`; 0 if there is none, or it is off. */
+CACHE_INLINE uint64_t cache__version_of(const struct cache *c, uint32_t options,
+                                        uint32_t slot)
+{
+    return (options & CACHE_META_VERSION) && slot != 0 ? c->versions[slot] : 0;
+}
+
 /* --- engine: entries ----------------------------------------------------- */
 
 CACHE_INLINE void cache__count(uint32_t options, uint64_t *counter)
@@ -1633,6 +1768,7 @@ CACHE_INLINE bool cache__hit(struct cache *c, const struct cache_kind *kind,
         return false;
     }
     cache__used(c, kind, slot, hash);
+    cache__note_hit(c, kind->options, slot);
     cache__count(kind->options, &c->stats.hits);
     return true;
 }
@@ -1678,6 +1814,8 @@ CACHE_INLINE void cache__publish(struct cache *c, const struct cache_kind *kind,
                                  uint32_t slot, const struct cache_item *item)
 {
     cache__set_deadline(c, kind->options, slot, item->deadline);
+    cache__note_entry(c, kind->options, slot, item->deadline);
+    cache__note_value(c, kind->options, slot);
     cache__begin_writing(c, kind->options);
     cache__index_insert(c, kind->options, slot, item->hash);
     cache__end_writing(c, kind->options);
@@ -1723,6 +1861,8 @@ CACHE_INLINE void cache__withdraw(struct cache *c,
     if (options & CACHE_EXPIRY)
         cache__set_word(options, &c->expire[slot], 0);
     cache__end_writing(c, options);
+    if (options & CACHE_META_VERSION)
+        c->versions[slot] = 0;
     cache__release(c, kind, slot, hash, cause);
     cache__set_word(options, &c->len, c->len - 1);
     if (cause == CACHE_CAUSE_EVICTED)
@@ -1758,6 +1898,8 @@ CACHE_INLINE void cache__revalued(struct cache *c,
 {
     cache__changed(c, kind, slot, item);
     cache__used(c, kind, slot, item->hash);
+    cache__note_use(c, kind->options, slot);
+    cache__note_value(c, kind->options, slot);
 }
 
 /* An entry may have expired: it is worth a sweep. */
@@ -2083,6 +2225,31 @@ CACHE_COLD int cache__stats(const struct cache *c, uint32_t options,
     return 0;
 }
 
+/* The entry in `slot`, 0 = none, which is looked at and not used. */
+CACHE_COLD int cache__entry(struct cache *c, uint32_t options, uint32_t slot,
+                            struct cache_entry *out)
+{
+    if (!cache__live(c, options, slot))
+        return CACHE_EKEY;
+    memset(out, 0, sizeof *out);
+    if (options & CACHE_META_TIMES) {
+        uint32_t created = c->times[slot].created;
+        uint32_t accessed = cache__word(options, &c->times[slot].accessed);
+        out->created_ms = cache__ms_of(c, created);
+        out->accessed_ms =
+            cache__ms_of(c, accessed < created ? created : accessed);
+    }
+    if (options & CACHE_EXPIRY)
+        out->expires_ms =
+            c->expire[slot] ? cache__ms_of(c, c->expire[slot]) : CACHE_NEVER;
+    if (options & CACHE_META_COUNT)
+        out->count = cache__word(options, &c->counts[slot]);
+    if (options & CACHE_WEIGHED)
+        out->weight_bytes = c->weights[slot];
+    out->version = cache__version_of(c, options, slot);
+    return 0;
+}
+
 CACHE_COLD struct cache_memory cache__memory(const struct cache *c,
                                              const struct cache_type *type)
 {
@@ -2128,6 +2295,29 @@ CACHE_COLD uint32_t cache__index_check(const struct cache *c,
     return n;
 }
 
+/* Threads without the lock may note a use of an entry that has left: in a cache
+ * where there are such, nothing is asked of it. */
+CACHE_COLD const char *cache__meta_check(const struct cache *c,
+                                         uint32_t options, uint32_t slot,
+                                         bool live)
+{
+    if (c->versions != NULL && !live && c->versions[slot] != 0)
+        return "versions: a free slot has one";
+    if (c->versions != NULL && live && c->versions[slot] == 0)
+        return "versions: an entry has none";
+    if (c->versions != NULL && c->versions[slot] > c->version)
+        return "versions: one is above the highest";
+    if (c->times == NULL || !live)
+        return NULL;
+    if (c->times[slot].created == 0 || c->times[slot].created > c->tick)
+        return "times: an entry was created before init or after now";
+    if ((options & CACHE_PLAIN_DATA) == 0 &&
+        (c->times[slot].accessed < c->times[slot].created ||
+         c->times[slot].accessed > c->tick))
+        return "times: an entry was used before it was there or after now";
+    return NULL;
+}
+
 CACHE_COLD const char *cache__check(const struct cache *c,
                                     const struct cache_type *type)
 {
@@ -2154,7 +2344,11 @@ CACHE_COLD const char *cache__check(const struct cache *c,
         bool live =
             (*cache__link(c, type->kind.options, slot) & CACHE__FREE) == 0;
         uint32_t deadline = c->expire ? c->expire[slot] : 0;
+        const char *broken =
+            cache__meta_check(c, type->kind.options, slot, live);
 
+        if (broken != NULL)
+            return broken;
         if (live && type->slot_find(c, slot) != slot)
             return "a key is in the cache twice";
         if (!live && deadline != 0)
@@ -2566,6 +2760,13 @@ template <> struct cache__dear<cache_bytes> {
     {                                                                          \
         return name##_peek(c, key) != NULL;                                    \
     }                                                                          \
+    CACHE_UNUSED static inline int name##_entry(                               \
+        struct name *c, name##_key key, struct cache_entry *out)               \
+    {                                                                          \
+        return cache__entry(                                                   \
+            &c->base, name##__options,                                         \
+            name##__seek(c, &key, name##__hash(&c->base, &key)), out);         \
+    }                                                                          \
     CACHE_UNUSED static inline uint32_t name##_len(const struct name *c)       \
     {                                                                          \
         return c->base.len;                                                    \
@@ -2643,8 +2844,38 @@ template <> struct cache__dear<cache_bytes> {
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* What the store calls differ in: which presence of the key they accept. */
-enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
+/* What the store calls differ in: which live entry, or none, they accept. */
+enum cache__accept {
+    CACHE__ANY,
+    CACHE__ABSENT,
+    CACHE__PRESENT,
+    CACHE__SAME, /* of this version; of none if it is 0 */
+    CACHE__OLDER /* of an older version than this, or none; the value gets it */
+};
+
+/* What a put says to the live entry in `slot`, 0 = none. */
+CACHE_INLINE int cache__accepts(const struct cache *c, uint32_t options,
+                                uint32_t slot, enum cache__accept accept,
+                                uint64_t version)
+{
+    uint64_t has = cache__version_of(c, options, slot);
+
+    if (accept == CACHE__SAME)
+        return has == version ? 0 : CACHE_ECONFLICT;
+    if (accept == CACHE__OLDER)
+        return has < version ? 0 : CACHE_ECONFLICT;
+    return accept == (slot ? CACHE__ABSENT : CACHE__PRESENT) ? CACHE_EKEY : 0;
+}
+
+/* The arguments of name_put_version make sense. */
+CACHE_INLINE int cache__version_check(uint32_t options, uint64_t ttl_ms,
+                                      uint64_t version)
+{
+    if ((options & CACHE_META_VERSION) == 0 || version == 0 ||
+        version > CACHE_MAX_VERSION)
+        return CACHE_EINVAL;
+    return ttl_ms == CACHE_NEVER ? 0 : cache__needs(options, CACHE_EXPIRY);
+}
 
 /* Storing. */
 #define CACHE__DEFINE_PUT(name)                                                \
@@ -2665,6 +2896,32 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
         return live_                                                           \
                    ? name##__assign(c, slot_, value, hash_, deadline_)         \
                    : name##__insert(c, key, value, hash_, deadline_, &slot_);  \
+    }                                                                          \
+    /* The same with a version: what it asks for, then what the value got. */  \
+    CACHE_UNUSED static inline int name##__put_version(                        \
+        struct name *c, const name##_key *key, const name##_value *value,      \
+        uint64_t hash_, uint64_t ttl_ms, enum cache__accept accept_,           \
+        uint64_t *version)                                                     \
+    {                                                                          \
+        uint32_t deadline_, slot_;                                             \
+        bool live_;                                                            \
+        int rc_ =                                                              \
+            cache__begin_put(&c->base, name##__options, ttl_ms, &deadline_);   \
+        if (rc_ != 0)                                                          \
+            return rc_;                                                        \
+        slot_ = name##__find(c, key, hash_);                                   \
+        live_ = cache__live(&c->base, name##__options, slot_);                 \
+        rc_ = cache__accepts(&c->base, name##__options, live_ ? slot_ : 0,     \
+                             accept_, *version);                               \
+        if (rc_ != 0)                                                          \
+            return rc_;                                                        \
+        c->base.given = accept_ == CACHE__OLDER ? *version : 0;                \
+        rc_ = live_ ? name##__assign(c, slot_, value, hash_, deadline_)        \
+                    : name##__insert(c, key, value, hash_, deadline_, &slot_); \
+        c->base.given = 0;                                                     \
+        if (rc_ == 0)                                                          \
+            *version = cache__version_of(&c->base, name##__options, slot_);    \
+        return rc_;                                                            \
     }                                                                          \
     CACHE_INLINE int name##__get_or_insert(                                    \
         struct name *c, const name##_key *key, const name##_value *initial,    \
@@ -2712,6 +2969,25 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
     {                                                                          \
         return name##__put(c, &key, &value, name##__hash(&c->base, &key),      \
                            c->base.ttl_ms, CACHE__PRESENT);                    \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_put_if_version(                      \
+        struct name *c, name##_key key, name##_value value, uint64_t version)  \
+    {                                                                          \
+        int rc_ = cache__needs(name##__options, CACHE_META_VERSION);           \
+        return rc_ ? rc_                                                       \
+                   : name##__put_version(                                      \
+                         c, &key, &value, name##__hash(&c->base, &key),        \
+                         c->base.ttl_ms, CACHE__SAME, &version);               \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_put_version(                         \
+        struct name *c, name##_key key, name##_value value, uint64_t ttl_ms,   \
+        uint64_t version)                                                      \
+    {                                                                          \
+        int rc_ = cache__version_check(name##__options, ttl_ms, version);      \
+        return rc_ ? rc_                                                       \
+                   : name##__put_version(c, &key, &value,                      \
+                                         name##__hash(&c->base, &key), ttl_ms, \
+                                         CACHE__OLDER, &version);              \
     }                                                                          \
     CACHE_UNUSED static inline const name##_value *name##_get_or_insert(       \
         struct name *c, name##_key key, name##_value initial, bool *inserted)  \
@@ -2895,9 +3171,9 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *              takes to get the value again, in a unit of yours (microseconds
  *              of the load, say).  CACHE_GDSF keeps what is dear and light.
  *
- * Callbacks may look (get, peek, contains, len, next, stats, memory) at their
- * cache; what left is no longer found.  A call that would change it is refused
- * with CACHE_EBUSY and fails CACHE_ASSERT.
+ * Callbacks may look (get, peek, contains, entry, len, next, stats, memory) at
+ * their cache; what left is no longer found.  A call that would change it is
+ * refused with CACHE_EBUSY and fails CACHE_ASSERT.
  *
  * What it makes, `c` being a struct name *:
  *
@@ -2925,6 +3201,10 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *   The same without counting: neither the policy nor stats learn of it.
  * bool name_contains(c, K key)
  *   Whether peek would return a value.
+ * int name_entry(c, K key, struct cache_entry *out)
+ *   What is known of a live entry: its times, uses, version and weight, as far
+ *   as their options are on.  0, or CACHE_EKEY and *out is as it was.  Counts
+ *   as nothing, like peek.
  * const V *name_get_or_insert(c, K key, V initial, bool *inserted)
  *   The value if there is one, otherwise stores `initial`; one hash and one
  *   probe.  *inserted (may be NULL) says which.  NULL if the put was refused.
@@ -2940,6 +3220,18 @@ enum cache__accept { CACHE__ANY, CACHE__ABSENT, CACHE__PRESENT };
  *   Stores unless there is a live entry: then CACHE_EKEY.
  * int name_replace(c, K key, V value)
  *   Stores only over a live entry; otherwise CACHE_EKEY.
+ * int name_put_if_version(c, K key, V value, uint64_t version)
+ *   Stores, for config.ttl_ms, only over a live entry of this version, 0 = only
+ *   if there is none; otherwise CACHE_ECONFLICT, and it is not even a use.
+ *   Whatever call stores a value gives it a version above all that values of
+ *   this cache have had, those that left included.  CACHE_EINVAL without
+ *   CACHE_META_VERSION.
+ * int name_put_version(c, K key, V value, uint64_t ttl_ms, uint64_t version)
+ *   Stores with a version of the caller's (a database's, say), 1 to
+ *   CACHE_MAX_VERSION, unless there is a live entry with the same or a newer
+ *   one: then CACHE_ECONFLICT.  The cache's own go on above it.  What has left
+ *   is not remembered.  ttl_ms is CACHE_NEVER without CACHE_EXPIRY.
+ *   CACHE_EINVAL for another version or without CACHE_META_VERSION.
  * int name_compute(c, K key, name_compute_fn fn, void *user)
  *   Calls fn(&key, &value, present, user) with a copy of the value, zeroes if
  *   there is none, and does what it returns (enum cache_compute).  A stored

@@ -44,6 +44,11 @@
  *   lock is free at once.  Without CACHE_PLAIN_DATA every call takes the lock
  *   of one shard.
  *
+ *   With CACHE_META_COUNT each hit writes a word of its entry, with
+ *   CACHE_META_TIMES the first one in a tick.  Without the lock these are
+ *   statistics: hits of one entry at the same moment may count as one, and a
+ *   hit of an entry that is just leaving may be noted for the next in its slot.
+ *
  *   ADAPTIVE has one chooser for all shards: sampled uses wait in a buffer of
  *   the thread's own, and are dropped when the chooser is busy.
  *
@@ -565,6 +570,36 @@ CACHE_INLINE void cache__tally(const struct cache_shared *c, uint32_t options,
     if (options & CACHE_STATS) {
         struct cache_stripe *stripe = cache__stripe(c);
         CACHE_ATOMIC_ADD(hit ? &stripe->hits : &stripe->misses, (uint64_t)1);
+    }
+}
+
+/* The tick of a time that is not before init. */
+CACHE_COLD uint32_t cache__shared_tick_of(const struct cache_shared *c,
+                                          uint64_t now_ms)
+{
+    uint64_t ticks = (now_ms - c->start_ms) / c->tick_ms;
+
+    return ticks >= UINT32_MAX - 1 ? UINT32_MAX : (uint32_t)ticks + 1;
+}
+
+/* As cache__note_hit, without the lock.  The slot may be another entry's by
+ * now, or free: it writes nothing that matters there. */
+CACHE_INLINE void cache__note_look(const struct cache_shared *c,
+                                   const struct cache *shard, uint32_t options,
+                                   uint32_t slot)
+{
+    if (options & CACHE_META_TIMES) {
+        uint32_t *accessed = &shard->times[slot].accessed;
+        uint32_t tick = CACHE_ATOMIC_LOAD(accessed);
+        uint64_t now_ms = cache__now(c->now_ms, c->now, c->user);
+        if (now_ms >= c->start_ms &&
+            now_ms - c->start_ms >= (uint64_t)tick * c->tick_ms)
+            CACHE_ATOMIC_STORE(accessed, cache__shared_tick_of(c, now_ms));
+    }
+    if (options & CACHE_META_COUNT) {
+        uint32_t n = CACHE_ATOMIC_LOAD(&shard->counts[slot]);
+        if (n != UINT32_MAX)
+            CACHE_ATOMIC_STORE(&shard->counts[slot], n + 1);
     }
 }
 
@@ -1156,6 +1191,8 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     {                                                                          \
         const struct cache_policy_verbs *verbs_ =                              \
             cache__verbs(&shard_->base, &name##__shard__kind);                 \
+        cache__note_look(&c->base, &shard_->base, name##__shard__options,      \
+                         slot_);                                               \
         if (!verbs_->touch || !verbs_->touch(&shard_->base.policy, slot_))     \
             name##__use_locked(shard_, *key, hash_);                           \
         cache__sample(&c->base, &name##__type, hash_);                         \
@@ -1325,6 +1362,55 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     }                                                                          \
     struct cache__swallow_semicolon
 
+/* What depends on metadata, or shows it. */
+#define CACHE__DEFINE_SHARED_META(name)                                        \
+    CACHE_UNUSED static int name##__put_version(                               \
+        struct name *c, const name##_key *key, const name##_value *value,      \
+        uint64_t hash_, uint64_t ttl_ms, enum cache__accept accept_,           \
+        uint64_t *version)                                                     \
+    {                                                                          \
+        struct name##__leavers leavers_;                                       \
+        struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
+        int rc_ = name##__shard__put_version(shard_, key, value, hash_,        \
+                                             ttl_ms, accept_, version);        \
+        name##__exit(shard_, &leavers_, key);                                  \
+        if (rc_ == 0)                                                          \
+            cache__sample(&c->base, &name##__type, hash_);                     \
+        return rc_;                                                            \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_put_if_version(                      \
+        struct name *c, name##_key key, name##_value value, uint64_t version)  \
+    {                                                                          \
+        int rc_ = cache__needs(name##__shard__options, CACHE_META_VERSION);    \
+        return rc_ ? rc_                                                       \
+                   : name##__put_version(                                      \
+                         c, &key, &value, name##__hash(c, &key),               \
+                         c->base.ttl_ms, CACHE__SAME, &version);               \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_put_version(                         \
+        struct name *c, name##_key key, name##_value value, uint64_t ttl_ms,   \
+        uint64_t version)                                                      \
+    {                                                                          \
+        int rc_ =                                                              \
+            cache__version_check(name##__shard__options, ttl_ms, version);     \
+        return rc_ ? rc_                                                       \
+                   : name##__put_version(c, &key, &value,                      \
+                                         name##__hash(c, &key), ttl_ms,        \
+                                         CACHE__OLDER, &version);              \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_entry(                               \
+        struct name *c, name##_key key, struct cache_entry *out)               \
+    {                                                                          \
+        struct name##__leavers leavers_;                                       \
+        uint64_t hash_ = name##__hash(c, &key);                                \
+        struct name##__shard *shard_ = name##__enter(c, hash_, &leavers_);     \
+        int rc_ = cache__entry(&shard_->base, name##__shard__options,          \
+                               name##__shard__seek(shard_, &key, hash_), out); \
+        CACHE_UNLOCK(&shard_->lock);                                           \
+        return rc_;                                                            \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
 /* Changing. */
 #define CACHE__DEFINE_SHARED_CHANGE(name)                                      \
     CACHE_UNUSED static inline int name##_compute(                             \
@@ -1478,6 +1564,13 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
  * name_touch_ttl(c, key, ttl_ms), name_remove(c, key)
  *   As in cache.h, each at once for all threads.  CACHE_EFULL with weights: it
  *   weighs more than its shard's part of max_bytes.
+ * int name_put_if_version(c, K key, V value, uint64_t version),
+ * int name_put_version(c, K key, V value, uint64_t ttl_ms, uint64_t version)
+ *   As in cache.h, each at once for all threads.  A version is above all the
+ *   earlier ones of its shard, so above all that its key has had.
+ * int name_entry(c, K key, struct cache_entry *out)
+ *   As in cache.h, under the lock of a shard.  With CACHE_PLAIN_DATA times and
+ *   count may miss a hit that was at the same moment as another one.
  * int name_compute(c, K key, name_compute_fn fn, void *user)
  *   As in cache.h; fn runs under the lock, so between what it sees and what it
  *   stores nobody changes the entry.
@@ -1511,6 +1604,7 @@ CACHE_COLD const char *cache__shared_check(const struct cache_shared *c,
     CACHE__DEFINE_SHARED_GET(name);                                            \
     CACHE__DEFINE_SHARED_LOOKUP_CALLS(name);                                   \
     CACHE__DEFINE_SHARED_PUT(name);                                            \
+    CACHE__DEFINE_SHARED_META(name);                                           \
     CACHE__DEFINE_SHARED_CHANGE(name)
 
 #define CACHE_DEFINE_SHARED(name, K, V, hash, equal, options)                  \

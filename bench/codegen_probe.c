@@ -27,6 +27,12 @@ CACHE_DEFINE(expiring, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
 CACHE_DEFINE(pairs, struct pair, uint64_t, pair_hash, pair_equal, CACHE_SIEVE);
 CACHE_DEFINE_SHARED(shared, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
                     CACHE_SIEVE | CACHE_PLAIN_DATA);
+CACHE_DEFINE(noted, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_SIEVE | CACHE_META_COUNT | CACHE_META_VERSION);
+CACHE_DEFINE_SHARED(shared_noted, uint64_t, uint64_t, cache_hash_u64,
+                    cache_equal_u64,
+                    CACHE_SIEVE | CACHE_PLAIN_DATA | CACHE_META_COUNT |
+                        CACHE_META_VERSION);
 CACHE_DEFINE(names, const char *, uint64_t, cache_hash_str, cache_equal_str,
              CACHE_SIEVE);
 
@@ -53,6 +59,7 @@ CACHE_DEFINE(names, const char *, uint64_t, cache_hash_str, cache_equal_str,
 PROBE_GET(probe_int_get_lru, lru, uint64_t);
 PROBE_GET(probe_int_get_sieve, sieve, uint64_t);
 PROBE_GET(probe_int_get_fifo, fifo, uint64_t);
+PROBE_GET(probe_int_get_noted, noted, uint64_t);
 PROBE_GET(probe_int_get_pair, pairs, struct pair);
 PROBE_GET(probe_str_get, names, const char *);
 PROBE_GET(probe_clock_get, expiring, uint64_t);
@@ -63,4 +70,12 @@ bool probe_shared_get(struct shared *c, uint64_t key, uint64_t *value);
 bool probe_shared_get(struct shared *c, uint64_t key, uint64_t *value)
 {
     return shared_get(c, key, value);
+}
+
+bool probe_shared_get_noted(struct shared_noted *c, uint64_t key,
+                            uint64_t *value);
+bool probe_shared_get_noted(struct shared_noted *c, uint64_t key,
+                            uint64_t *value)
+{
+    return shared_noted_get(c, key, value);
 }

@@ -14,7 +14,8 @@
  *   it what is pinned.  Keys are small numbers; a subject makes keys of its
  *   type of them.  Each value is used once, so that a value names the put that
  *   it came from.  What weigh says of it is another number at each step: what
- *   counts is what it said when the value came.
+ *   counts is what it said when the value came.  Of a version that the cache
+ *   makes is asked that it is above all that were seen.
  *
  * WHAT IT LEAVES OPEN
  *   Which expired entry is reclaimed first, and in which order next() and
@@ -68,6 +69,10 @@ struct model_subject {
     int (*put_ttl)(unsigned key, uint64_t value, uint64_t ttl_ms);
     int (*put_if_absent)(unsigned key, uint64_t value);
     int (*replace)(unsigned key, uint64_t value);
+    int (*put_if_version)(unsigned key, uint64_t value, uint64_t version);
+    int (*put_version)(unsigned key, uint64_t value, uint64_t ttl_ms,
+                       uint64_t version);
+    int (*entry)(unsigned key, struct cache_entry *out);
     const uint64_t *(*get_or_insert)(unsigned key, uint64_t value,
                                      bool *inserted);
     int (*compute)(unsigned key, struct model *m);
@@ -90,9 +95,12 @@ struct model_entry {
     uint64_t deadline; /* tick at which it is dead; 0 = never */
     uint64_t weight;   /* with its share of the block; 0 if not weighed */
     unsigned pins;
-    const uint64_t *at; /* if pinned: where its value stands */
-    bool visited;       /* SIEVE's and CLOCK's mark */
-    unsigned slot;      /* its place in CLOCK's circle */
+    const uint64_t *at;         /* if pinned: where its value stands */
+    bool visited;               /* SIEVE's and CLOCK's mark */
+    unsigned slot;              /* its place in CLOCK's circle */
+    uint64_t created, accessed; /* ticks */
+    uint64_t version;           /* 0 = it is off */
+    uint32_t count;             /* hits */
 };
 
 struct model_event {
@@ -119,6 +127,8 @@ struct model {
     int hand; /* SIEVE: index; -1 = at the oldest */
     struct cache_stats stats;
     uint64_t last_value; /* that was given out */
+    uint64_t newest;     /* the highest version there was */
+    uint64_t given;      /* the version that the current put brings; 0 = none */
     uint64_t n_steps;
 
     unsigned clock_hand;               /* CLOCK: a slot */
@@ -358,8 +368,10 @@ static inline struct model_entry *model_append(struct model *m,
 static inline struct model_entry *model_used(struct model *m,
                                              struct model_entry *e)
 {
-    struct model_entry copy = *e;
+    struct model_entry copy;
 
+    e->accessed = model_tick_now(m);
+    copy = *e;
     if (e->pins != 0)
         return e;
     e->visited = true;
@@ -515,6 +527,62 @@ model_next_event(struct model *m, const struct model_entry *e,
     return event;
 }
 
+/* --- metadata ------------------------------------------------------------ */
+
+/* The entry has a value that was just stored. */
+static inline void model_versioned(struct model *m, struct model_entry *e)
+{
+    struct cache_entry seen;
+
+    if (!model_has(m, CACHE_META_VERSION))
+        return;
+    CHECK_EQ(m->subject->entry(e->key, &seen), 0);
+    CHECK(m->given != 0 ? seen.version == m->given : seen.version > m->newest);
+    e->version = seen.version;
+    if (e->version > m->newest)
+        m->newest = e->version;
+}
+
+static inline uint64_t model_ms(const struct model *m, uint64_t tick)
+{
+    return MODEL_START + tick * m->config.tick_ms;
+}
+
+/* All that is known of an entry.  What is off is 0. */
+static inline void model_knows(struct model *m, unsigned key)
+{
+    struct cache_entry expected, seen;
+    struct model_entry *e;
+    int rc;
+
+    memset(&seen, 0xa5, sizeof seen);
+    expected = seen;
+    rc = m->subject->entry(key, &seen);
+    e = model_find_live(m, key);
+    CHECK_EQ(rc, e != NULL ? 0 : CACHE_EKEY);
+    if (e != NULL)
+        memset(&expected, 0, sizeof expected);
+    if (e != NULL && model_has(m, CACHE_META_TIMES)) {
+        expected.created_ms = model_ms(m, e->created);
+        expected.accessed_ms = model_ms(m, e->accessed);
+    }
+    if (e != NULL && model_has(m, CACHE_EXPIRY))
+        expected.expires_ms =
+            e->deadline ? model_ms(m, e->deadline) : CACHE_NEVER;
+    if (e != NULL && model_has(m, CACHE_META_COUNT))
+        expected.count = e->count;
+    if (e != NULL) {
+        expected.version = e->version;
+        expected.weight_bytes = (uint32_t)e->weight;
+    }
+    CHECK_EQ(seen.created_ms, expected.created_ms);
+    CHECK_EQ(seen.accessed_ms, expected.accessed_ms);
+    CHECK_EQ(seen.expires_ms, expected.expires_ms);
+    CHECK_EQ(seen.version, expected.version);
+    CHECK_EQ(seen.count, expected.count);
+    CHECK_EQ(seen.weight_bytes, expected.weight_bytes);
+}
+
 /* A look-up's result is this entry's value; NULL = nothing was to be found. */
 static inline void model_same(const uint64_t *found,
                               const struct model_entry *e)
@@ -533,7 +601,7 @@ static inline void model_got(struct model *m, unsigned key,
     m->stats.hits += e != NULL;
     m->stats.misses += e == NULL;
     if (e != NULL)
-        model_used(m, e);
+        model_used(m, e)->count++;
 }
 
 /* on_remove may have called get. */
@@ -589,8 +657,12 @@ static inline int model_insert(struct model *m, unsigned key, uint64_t value,
                                uint64_t deadline)
 {
     struct model_entry *dead = model_find(m, key);
-    struct model_entry e = { key, value, deadline, 0, 0, NULL, false, 0 };
+    struct model_entry e;
 
+    memset(&e, 0, sizeof e);
+    e.key = key;
+    e.value = value;
+    e.deadline = deadline;
     e.weight = model_weight(m, key, value);
     if (!model_fits(m, dead, e.weight))
         return CACHE_EFULL;
@@ -604,7 +676,8 @@ static inline int model_insert(struct model *m, unsigned key, uint64_t value,
            model_used_bytes(m) + e.weight > m->config.max_bytes)
         model_one_leaves(m);
     e.slot = m->n_freed > 0 ? m->freed[--m->n_freed] : ++m->fresh;
-    model_append(m, &e);
+    e.created = e.accessed = model_tick_now(m);
+    model_versioned(m, model_append(m, &e));
     m->stats.inserts++;
     return 0;
 }
@@ -636,7 +709,7 @@ static inline void model_has_value(struct model *m, struct model_entry *e,
     e->value = value;
     if (e->pins != 0)
         e->at = m->subject->peek(e->key);
-    model_used(m, e);
+    model_versioned(m, model_used(m, e));
 }
 
 static inline int model_replaced(struct model *m, struct model_entry *e,
@@ -730,8 +803,15 @@ static inline void model_op_peek_at_all(struct model *m, uint64_t r)
     unsigned key;
 
     (void)r;
-    for (key = 0; key < m->n_keys; key++)
+    for (key = 0; key < m->n_keys; key++) {
         model_same(m->subject->peek(key), model_find_live(m, key));
+        model_knows(m, key);
+    }
+}
+
+static inline void model_op_entry(struct model *m, uint64_t r)
+{
+    model_knows(m, model_key(m, r));
 }
 
 /* What all kinds of put have in common.  `if_present` and `if_absent` say
@@ -787,6 +867,68 @@ static inline void model_op_replace(struct model *m, uint64_t r)
     CHECK_EQ(rc, model_put(m, key, model_default_ttl(m), true, false));
 }
 
+/* Mostly that of the entry, or near it; or none, or one of any value. */
+static inline uint64_t model_version(struct model *m, unsigned key, uint64_t r)
+{
+    struct model_entry *e = model_find(m, key); /* expired or not */
+    uint64_t has = e != NULL ? e->version : m->newest / 2;
+
+    switch ((r >> 24) % 16) {
+    case 0: return 0;
+    case 1: return has + 1;
+    case 2: return has - 1;
+    case 3: return m->newest + (r >> 40) % 5;
+    case 4: return (r >> 40) % (m->newest + 1);
+    case 5: return r & 0x700000 ? has : UINT64_MAX;
+    case 6: return r & 0xff00000 ? has + 7 : CACHE_MAX_VERSION;
+    case 7: return r & 0x700000 ? has : CACHE_MAX_VERSION + 1;
+    default: return has;
+    }
+}
+
+static inline void model_op_put_if_version(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    uint64_t version = model_version(m, key, r), deadline;
+    int rc = m->subject->put_if_version(key, ++m->last_value, version);
+    struct model_entry *e = model_find_live(m, key);
+    int expected = model_deadline(m, model_default_ttl(m), &deadline);
+
+    if (!model_has(m, CACHE_META_VERSION))
+        expected = CACHE_EINVAL;
+    else if (expected == 0 && version != (e != NULL ? e->version : 0))
+        expected = CACHE_ECONFLICT;
+    if (expected == 0)
+        expected = model_put(m, key, model_default_ttl(m), true, true);
+    CHECK_EQ(rc, expected);
+    model_knows(m, key);
+}
+
+static inline void model_op_put_version(struct model *m, uint64_t r)
+{
+    unsigned key = model_key(m, r);
+    uint64_t version = model_version(m, key, r >> 2), deadline;
+    uint64_t ttl_ms = model_has(m, CACHE_EXPIRY) || r >> 16 & 7
+                          ? model_ttl(m, r)
+                          : CACHE_NEVER;
+    int rc = m->subject->put_version(key, ++m->last_value, ttl_ms, version);
+    struct model_entry *e = model_find_live(m, key);
+    int expected = model_deadline(m, ttl_ms, &deadline);
+
+    if (!model_has(m, CACHE_META_VERSION) || version == 0 ||
+        version > CACHE_MAX_VERSION ||
+        (!model_has(m, CACHE_EXPIRY) && ttl_ms != CACHE_NEVER))
+        expected = CACHE_EINVAL;
+    else if (expected == 0 && e != NULL && e->version >= version)
+        expected = CACHE_ECONFLICT;
+    m->given = version;
+    if (expected == 0)
+        expected = model_put(m, key, ttl_ms, true, true);
+    m->given = 0;
+    CHECK_EQ(rc, expected);
+    model_knows(m, key);
+}
+
 static inline void model_op_get_or_insert(struct model *m, uint64_t r)
 {
     unsigned key = model_key(m, r);
@@ -799,7 +941,7 @@ static inline void model_op_get_or_insert(struct model *m, uint64_t r)
     m->stats.hits += e != NULL;
     m->stats.misses += e == NULL;
     if (e != NULL)
-        e = model_used(m, e);
+        model_used(m, e)->count++;
     else
         rc = model_put(m, key, model_default_ttl(m), false, true);
     CHECK_EQ(inserted, e == NULL && rc == 0);
@@ -1004,15 +1146,27 @@ static const struct {
     unsigned weight;
     void (*run)(struct model *m, uint64_t r);
 } model_ops[] = {
-    { 16, model_op_put },          { 12, model_op_get },
-    { 8, model_op_put_ttl },       { 8, model_op_get_or_insert },
-    { 6, model_op_compute },       { 6, model_op_clock },
-    { 4, model_op_put_if_absent }, { 4, model_op_replace },
-    { 4, model_op_touch_ttl },     { 4, model_op_remove },
-    { 4, model_op_pin },           { 5, model_op_unpin },
-    { 4, model_op_tick },          { 3, model_op_peek },
-    { 2, model_op_peek_at_all },   { 1, model_op_tick_all },
-    { 1, model_op_iterate },       { 1, model_op_clear },
+    { 16, model_op_put },
+    { 12, model_op_get },
+    { 8, model_op_put_ttl },
+    { 8, model_op_get_or_insert },
+    { 6, model_op_compute },
+    { 6, model_op_clock },
+    { 4, model_op_put_if_absent },
+    { 4, model_op_replace },
+    { 4, model_op_touch_ttl },
+    { 4, model_op_remove },
+    { 4, model_op_pin },
+    { 5, model_op_unpin },
+    { 4, model_op_tick },
+    { 3, model_op_peek },
+    { 2, model_op_peek_at_all },
+    { 1, model_op_tick_all },
+    { 1, model_op_iterate },
+    { 1, model_op_clear },
+    { 4, model_op_put_if_version },
+    { 4, model_op_put_version },
+    { 4, model_op_entry },
 };
 
 static inline void model_step(struct model *m, uint64_t r)
@@ -1069,16 +1223,16 @@ static inline void model_init(struct model *m,
         config->alloc = model_alloc;
         config->free = model_free;
     }
-    if (model_has(m, CACHE_EXPIRY)) {
+    if (model_has(m, CACHE_EXPIRY) || model_has(m, CACHE_META_TIMES)) {
         config->tick_ms = tick_ms[r >> 1 & 3];
-        if (r & 8)
+        if ((r & 8) && model_has(m, CACHE_EXPIRY))
             config->ttl_ms = config->tick_ms * (1 + (r >> 16) % 8);
     }
     if (model_has(m, CACHE_WEIGHED))
         model_init_weights(m, r);
     CHECK_EQ(subject->init(config), 0);
     CHECK_EQ(subject->memory().entry_bytes, m->share);
-    if (config->tick_ms == 0) /* no expiry: any will do to make a ttl of */
+    if (config->tick_ms == 0) /* no time: any will do to make a ttl of */
         config->tick_ms = CACHE_DEFAULT_TICK_MS;
 }
 

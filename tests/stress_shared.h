@@ -3,8 +3,9 @@
  * values say whether they are whole and whose they are.
  *
  * What is looked for: a value that is torn or another key's, a callback that is
- * missed or told twice, counts that do not add up, and, by the sanitizers, data
- * races and memory that is used after it was freed.
+ * missed or told twice, counts that do not add up, an entry that has no version
+ * or was used before it was there, and, by the sanitizers, data races and memory
+ * that is used after it was freed.
  *
  * Variants, chosen by macros before inclusion:
  *   USER_LOCK=1   with mutexes of POSIX for the built-in lock
@@ -242,6 +243,24 @@ struct subject {
         else if (name##_peek(&name##_cache, key, &v))                          \
             verify(v.word, words, key);                                        \
     }                                                                          \
+    /* Stores over what was seen, or else somebody came first. */              \
+    static int name##_versions(uint64_t key, struct name##_data v,             \
+                               uint32_t number)                                \
+    {                                                                          \
+        const bool on = ((int)name##__shard__options & CACHE_META_VERSION);    \
+        struct cache_entry seen = { 0, 0, 0, 0, 0, 0 };                        \
+        int rc = name##_entry(&name##_cache, key, &seen);                      \
+                                                                               \
+        count(&sum.refused, rc != 0 && rc != CACHE_EKEY);                      \
+        count(&sum.torn, seen.accessed_ms < seen.created_ms);                  \
+        count(&sum.torn, rc == 0 && (seen.version != 0) != on);                \
+        rc = number & 1                                                        \
+                 ? name##_put_if_version(&name##_cache, key, v, seen.version)  \
+                 : name##_put_version(&name##_cache, key, v, CACHE_NEVER,      \
+                                      seen.version + 1);                       \
+        count(&sum.stored, rc == 0);                                           \
+        return rc == CACHE_ECONFLICT || (rc == CACHE_EINVAL && !on) ? 0 : rc;  \
+    }                                                                          \
     static void name##_op(uint64_t random)                                     \
     {                                                                          \
         const uint64_t key = random % n_keys;                                  \
@@ -287,6 +306,10 @@ struct subject {
             rc = rc == CACHE_EKEY || rc == CACHE_EINVAL ? 0 : rc;              \
             break;                                                             \
         case 18: name##_rare_op(key, number & 511); break;                     \
+        case 19:                                                               \
+            v = name##_make(key, number);                                      \
+            rc = name##_versions(key, v, number);                              \
+            break;                                                             \
         default: name##_get_one(key);                                          \
         }                                                                      \
         count(&sum.refused, rc != 0);                                          \
@@ -305,7 +328,9 @@ struct subject {
         struct cache_config own = *config;                                     \
                                                                                \
         if (((options)&CACHE_EXPIRY) == 0)                                     \
-            own.tick_ms = 0, own.ttl_ms = 0;                                   \
+            own.ttl_ms = 0;                                                    \
+        if (((options)&CACHE__TIMED) == 0)                                     \
+            own.tick_ms = 0;                                                   \
         return name##_init(&name##_cache, &own);                               \
     }                                                                          \
     static void name##_do_destroy(void)                                        \
@@ -338,12 +363,13 @@ struct subject {
 #else
 #define POLICY CACHE_LRU
 #endif
+#define META (CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION)
 #define EVERYTHING (CACHE_EXPIRY | CACHE_STATS | CACHE_PLAIN_DATA)
 
 SUBJECT(bytes_100, 25, EVERYTHING, .on_remove = bytes_100_left);
 #if CONTROL == 0 && !USER_LOCK
-SUBJECT(bytes_8, 2, CACHE_PLAIN_DATA, .key_copy = NULL);
-SUBJECT(bytes_16, 4, EVERYTHING, .on_remove = bytes_16_left);
+SUBJECT(bytes_8, 2, CACHE_PLAIN_DATA | META, .key_copy = NULL);
+SUBJECT(bytes_16, 4, EVERYTHING | META, .on_remove = bytes_16_left);
 SUBJECT(bytes_64, 16, CACHE_PLAIN_DATA, .key_copy = NULL);
 #endif
 

@@ -2729,6 +2729,715 @@ static void pins_and_clear_without_callbacks(void)
     pinnable_destroy(&c);
 }
 
+/* --- what is known of an entry -------------------------------------------- */
+
+#define META (CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION)
+
+CACHE_DEFINE_WITH(noted, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+                  CACHE_LRU | CACHE_EXPIRY | CACHE_STATS | CACHE_WEIGHED |
+                      CACHE_PINS | META,
+                  .on_remove = nums_left, .weigh = heavy_weigh);
+CACHE_DEFINE(timed, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_SIEVE | CACHE_META_TIMES);
+CACHE_DEFINE(tallied, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_SIEVE | CACHE_META_COUNT);
+CACHE_DEFINE(versioned, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
+             CACHE_LRU | CACHE_META_VERSION);
+
+/* A clock that begins at 1000, ticks of 50 ms, weights without a limit. */
+static struct noted noted_open(struct cache_config *config, size_t capacity)
+{
+    struct noted c;
+
+    *config = fresh_config(capacity);
+    config->max_bytes = UINT64_MAX;
+    config->alloc = heap_alloc;
+    config->free = heap_free;
+    CHECK_EQ(noted_init(&c, config), 0);
+    return c;
+}
+
+static struct cache_entry entry_of(struct noted *c, uint64_t key)
+{
+    struct cache_entry e;
+
+    memset(&e, 0xa5, sizeof e);
+    CHECK_EQ(noted_entry(c, key, &e), 0);
+    return e;
+}
+
+static uint64_t version_of(struct noted *c, uint64_t key)
+{
+    return entry_of(c, key).version;
+}
+
+static void entry_says_all_that_is_known(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 4);
+    struct cache_entry e;
+
+    now_ms = 1149; /* in the third tick */
+    CHECK_EQ(noted_put_ttl(&c, 1, 77, 200), 0);
+    now_ms = 1210;
+    CHECK(noted_get(&c, 1) && noted_get(&c, 1));
+    e = entry_of(&c, 1);
+    CHECK_EQ(e.created_ms, 1100);
+    CHECK_EQ(e.accessed_ms, 1200);
+    CHECK_EQ(e.expires_ms, 1300); /* 1349 lies in the tick of 1300 */
+    CHECK_EQ(e.count, 2);
+    CHECK(e.version != 0);
+    CHECK_EQ(e.weight_bytes, 77 + noted_memory(&c).entry_bytes);
+    CHECK_EQ(noted_touch_ttl(&c, 1, CACHE_NEVER), 0);
+    CHECK(entry_of(&c, 1).expires_ms == CACHE_NEVER);
+    noted_destroy(&c);
+}
+
+static void what_is_off_is_0(void)
+{
+    static const struct cache_entry nothing;
+    struct cache_config config = fresh_config(4);
+    struct cache_entry e;
+    struct plain p = plain_open(&config);
+    struct nums n = nums_open(&config);
+
+    memset(&e, 0xa5, sizeof e);
+    CHECK_EQ(plain_put(&p, 1, 10), 0);
+    CHECK_EQ(plain_entry(&p, 1, &e), 0);
+    CHECK(memcmp(&e, &nothing, sizeof e) == 0);
+    CHECK_EQ(plain_put_if_version(&p, 1, 11, 0), CACHE_EINVAL);
+    CHECK_EQ(plain_put_if_version(&p, 2, 11, 0), CACHE_EINVAL);
+    CHECK_EQ(plain_put_version(&p, 1, 11, CACHE_NEVER, 5), CACHE_EINVAL);
+    check_value(plain_peek(&p, 1), 10);
+    CHECK_EQ(plain_len(&p), 1);
+    CHECK_EQ(n_clock_reads, 1); /* by the init of nums */
+    CHECK_EQ(nums_put_ttl(&n, 1, 10, 100), 0);
+    CHECK_EQ(nums_entry(&n, 1, &e), 0);
+    CHECK_EQ(e.expires_ms, 1100);
+    e.expires_ms = 0;
+    CHECK(memcmp(&e, &nothing, sizeof e) == 0);
+    plain_destroy(&p);
+    n_events = 0;
+    nums_destroy(&n);
+}
+
+/* The policy does not hear of it, nor do stats, times and count. */
+static void entry_counts_as_nothing(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+    struct cache_entry e, before;
+    struct cache_stats stats;
+
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    CHECK_EQ(noted_put(&c, 2, 20), 0);
+    before = entry_of(&c, 1);
+    now_ms += 500;
+    CHECK(noted_peek(&c, 1) && noted_contains(&c, 1));
+    e = entry_of(&c, 1);
+    e = entry_of(&c, 1);
+    CHECK(memcmp(&e, &before, sizeof e) == 0);
+    CHECK_EQ(noted_entry(&c, 3, &e), CACHE_EKEY);
+    CHECK(memcmp(&e, &before, sizeof e) == 0); /* left alone */
+    CHECK_EQ(noted_stats(&c, &stats), 0);
+    CHECK_EQ(stats.hits + stats.misses, 0);
+    CHECK_EQ(noted_put(&c, 3, 30), 0);
+    check_event(1, 10, CACHE_CAUSE_EVICTED);
+    noted_destroy(&c);
+}
+
+static void entry_of_what_has_expired(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+    struct cache_entry e;
+
+    CHECK_EQ(noted_put_ttl(&c, 1, 10, 100), 0);
+    now_ms += 99;
+    CHECK_EQ(noted_entry(&c, 1, &e), 0);
+    now_ms += 1;
+    CHECK_EQ(noted_entry(&c, 1, &e), CACHE_EKEY);
+    CHECK_EQ(noted_put(&c, 1, 11), 0); /* is another entry */
+    check_event(1, 10, CACHE_CAUSE_EXPIRED);
+    CHECK_EQ(entry_of(&c, 1).created_ms, 1100);
+    CHECK_EQ(entry_of(&c, 1).count, 0);
+    noted_destroy(&c);
+}
+
+/* Time is that of config.now, cut to the start of a tick. */
+static void times_are_whole_ticks(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 200);
+    uint64_t i;
+
+    for (i = 0; i < 160; i++) {
+        now_ms = 1000 + i;
+        CHECK_EQ(noted_put(&c, i, i), 0);
+        CHECK_EQ(entry_of(&c, i).created_ms, 1000 + i / 50 * 50);
+        CHECK_EQ(entry_of(&c, i).accessed_ms, 1000 + i / 50 * 50);
+        CHECK(noted_get(&c, 0) != NULL);
+        CHECK_EQ(entry_of(&c, 0).accessed_ms, 1000 + i / 50 * 50);
+        CHECK_EQ(entry_of(&c, 0).created_ms, 1000);
+    }
+    now_ms = 0; /* a clock that goes back is not followed */
+    CHECK(noted_get(&c, 0) != NULL);
+    CHECK_EQ(entry_of(&c, 0).accessed_ms, 1150);
+    CHECK_SOUND(noted_check(&c));
+    while (noted_len(&c) > 0) {
+        CHECK_EQ(noted_remove(&c, --i), 0);
+        n_events = 0; /* there is no place for all */
+    }
+    noted_destroy(&c);
+}
+
+static int keep_or_store(const uint64_t *key, uint64_t *value, bool present,
+                         void *user)
+{
+    (void)key, (void)present;
+    *value += 1;
+    return *(int *)user;
+}
+
+/* What counts as a use sets accessed_ms; a look-up that does is in count. */
+static void uses_are_noted(void)
+{
+    static const struct {
+        int op;
+        bool used, counted;
+    } cases[] = { { 0, true, true },    { 1, true, true },
+                  { 2, true, true },    { 3, true, false },
+                  { 4, true, false },   { 5, true, false },
+                  { 6, true, false },   { 7, true, false },
+                  { 8, false, false },  { 9, false, false },
+                  { 10, false, false }, { 11, false, false },
+                  { 12, false, false } };
+    struct cache_config config;
+    struct noted c = noted_open(&config, 40);
+    const uint64_t keys_[9] = { 1, 100, 101, 102, 103, 104, 105, 106, 107 };
+    const uint64_t *values[9];
+    size_t i;
+
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    for (i = 0; i < COUNT_OF(cases); i++) {
+        const struct cache_entry before = entry_of(&c, 1);
+        int action = CACHE_COMPUTE_STORE;
+        struct cache_entry e;
+
+        now_ms += 50;
+        switch (cases[i].op) {
+        case 0: CHECK(noted_get(&c, 1) != NULL); break;
+        case 1: CHECK(noted_get_or_insert(&c, 1, 99, NULL) != NULL); break;
+        case 2: CHECK_EQ(noted_get_many(&c, keys_, 9, values), 1); break;
+        case 3: CHECK_EQ(noted_put(&c, 1, 11), 0); break;
+        case 4: CHECK_EQ(noted_replace(&c, 1, 12), 0); break;
+        case 5:
+            CHECK_EQ(noted_compute(&c, 1, keep_or_store, &action), 0);
+            break;
+        case 6:
+            CHECK_EQ(noted_put_if_version(&c, 1, 13, before.version), 0);
+            break;
+        case 7:
+            CHECK_EQ(noted_put_version(&c, 1, 14, 400, before.version + 1), 0);
+            break;
+        case 8: CHECK_EQ(noted_put_if_absent(&c, 1, 15), CACHE_EKEY); break;
+        case 9:
+            action = CACHE_COMPUTE_KEEP;
+            CHECK_EQ(noted_compute(&c, 1, keep_or_store, &action), 0);
+            break;
+        case 10: CHECK_EQ(noted_touch_ttl(&c, 1, 500), 0); break;
+        case 11:
+            CHECK_EQ(noted_pin(&c, 1), 0);
+            CHECK_EQ(noted_unpin(&c, 1), 0);
+            break;
+        default:
+            CHECK_EQ(noted_put_if_version(&c, 1, 16, before.version + 1),
+                     CACHE_ECONFLICT);
+        }
+        e = entry_of(&c, 1);
+        CHECK_EQ(e.created_ms, before.created_ms);
+        CHECK_EQ(e.accessed_ms, cases[i].used ? now_ms : before.accessed_ms);
+        CHECK_EQ(e.count, before.count + cases[i].counted);
+        CHECK_EQ(e.version != before.version,
+                 cases[i].used && !cases[i].counted);
+    }
+    n_events = 0;
+    noted_destroy(&c);
+}
+
+static void a_use_of_what_is_pinned_is_noted(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    CHECK_EQ(noted_pin(&c, 1), 0);
+    now_ms += 100;
+    CHECK(noted_get(&c, 1) != NULL);
+    CHECK_EQ(entry_of(&c, 1).accessed_ms, 1100);
+    CHECK_EQ(entry_of(&c, 1).count, 1);
+    noted_destroy(&c);
+}
+
+static void count_stops_at_its_end(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct cache_entry e;
+    struct tallied c;
+
+    CHECK_EQ(tallied_init(&c, &config), 0);
+    CHECK_EQ(tallied_put(&c, 1, 10), 0);
+    c.base.counts[1] = UINT32_MAX - 1;
+    CHECK(tallied_get(&c, 1) && tallied_get(&c, 1) && tallied_get(&c, 1));
+    CHECK_EQ(tallied_entry(&c, 1, &e), 0);
+    CHECK_EQ(e.count, UINT32_MAX);
+    CHECK_EQ(tallied_remove(&c, 1), 0);
+    CHECK_EQ(tallied_put(&c, 2, 10), 0); /* in the same slot, begins anew */
+    CHECK_EQ(tallied_entry(&c, 2, &e), 0);
+    CHECK_EQ(e.count, 0);
+    CHECK_EQ(n_clock_reads, 0);
+    tallied_destroy(&c);
+}
+
+/* A cache that does not expire may have times: it reads the clock then, and
+ * has ticks but no time to live. */
+static void times_without_expiry(void)
+{
+    struct cache_config config = fresh_config(2);
+    const uint64_t at_ms = 5;
+    struct cache_entry e;
+    struct timed c;
+
+    config.ttl_ms = 1000;
+    CHECK_EQ(timed_init(&c, &config), CACHE_ENOEXPIRY);
+    config.ttl_ms = 0;
+    config.now_ms = &at_ms;
+    CHECK_EQ(timed_init(&c, &config), CACHE_ECLOCK);
+    config.now_ms = NULL;
+    config.tick_ms = 7;
+    CHECK_EQ(timed_init(&c, &config), 0);
+    CHECK_EQ(n_clock_reads, 1);
+    now_ms += 13;
+    CHECK_EQ(timed_put(&c, 1, 10), 0);
+    CHECK_EQ(timed_put_ttl(&c, 1, 10, 100), CACHE_EINVAL);
+    now_ms += 1;
+    n_clock_reads = 0;
+    CHECK(timed_get(&c, 1) != NULL);
+    CHECK_EQ(n_clock_reads, 1); /* each hit reads it */
+    CHECK(timed_get(&c, 2) == NULL && timed_peek(&c, 1) != NULL);
+    CHECK_EQ(n_clock_reads, 1); /* and nothing else that looks */
+    CHECK_EQ(timed_entry(&c, 1, &e), 0);
+    CHECK_EQ(e.created_ms, 1007);
+    CHECK_EQ(e.accessed_ms, 1014);
+    CHECK_EQ(e.expires_ms, 0);
+    CHECK_EQ(timed_tick(&c, 10), 0);
+    CHECK_SOUND(timed_check(&c));
+    timed_destroy(&c);
+    config.now = NULL; /* the system's clock */
+#ifdef CACHE__CLOCK
+    CHECK_EQ(timed_init(&c, &config), 0);
+    CHECK_EQ(timed_put(&c, 1, 10), 0);
+    CHECK_EQ(timed_entry(&c, 1, &e), 0);
+    CHECK(e.created_ms >= c.base.start_ms);
+    timed_destroy(&c);
+#endif
+}
+
+/* Where an entry has a deadline, the clock was read for that already. */
+static void times_read_the_clock_no_oftener_than_expiry(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+
+    CHECK_EQ(noted_put_ttl(&c, 1, 10, 1000), 0);
+    now_ms += 60;
+    n_clock_reads = 0;
+    CHECK(noted_get(&c, 1) != NULL);
+    CHECK_EQ(n_clock_reads, 1);
+    CHECK_EQ(entry_of(&c, 1).accessed_ms, 1050);
+    noted_destroy(&c);
+}
+
+static void times_at_the_end_of_time(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct cache_entry e;
+    struct timed c;
+
+    config.tick_ms = 1;
+    CHECK_EQ(timed_init(&c, &config), 0);
+    CHECK_EQ(timed_put(&c, 1, 10), 0);
+    now_ms = UINT64_MAX;
+    CHECK(timed_get(&c, 1) != NULL);
+    CHECK_EQ(timed_put(&c, 2, 20), 0);
+    CHECK_SOUND(timed_check(&c));
+    CHECK_EQ(timed_entry(&c, 1, &e), 0);
+    CHECK_EQ(e.created_ms, 1000);
+    CHECK_EQ(e.accessed_ms, 1000 + (uint64_t)UINT32_MAX - 1);
+    CHECK_EQ(timed_entry(&c, 2, &e), 0);
+    CHECK_EQ(e.created_ms, 1000 + (uint64_t)UINT32_MAX - 1);
+    timed_destroy(&c);
+}
+
+/* --- versions ------------------------------------------------------------ */
+
+/* The version of a key is above all that there were. */
+static void check_newest(struct noted *c, uint64_t key, uint64_t *newest)
+{
+    const uint64_t version = version_of(c, key);
+
+    CHECK(version > *newest);
+    *newest = version;
+}
+
+static void each_stored_value_has_a_higher_version(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+    int store = CACHE_COMPUTE_STORE, drop = CACHE_COMPUTE_REMOVE;
+    uint64_t newest = 0;
+
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_put(&c, 2, 10), 0);
+    check_newest(&c, 2, &newest);
+    CHECK_EQ(noted_put(&c, 1, 11), 0);
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_replace(&c, 1, 11), 0); /* also of the same value */
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_put_ttl(&c, 1, 11, 100), 0);
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_compute(&c, 1, keep_or_store, &store), 0);
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_put_if_version(&c, 1, 13, newest), 0);
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_remove(&c, 1), 0);
+    CHECK_EQ(noted_put_if_absent(&c, 1, 14), 0); /* what left is remembered */
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_compute(&c, 1, keep_or_store, &drop), 0);
+    CHECK_EQ(noted_compute(&c, 1, keep_or_store, &store), 0);
+    check_newest(&c, 1, &newest);
+    CHECK_EQ(noted_put(&c, 3, 10), 0); /* 2 is evicted */
+    check_newest(&c, 3, &newest);
+    CHECK(noted_get_or_insert(&c, 2, 10, NULL) != NULL);
+    check_newest(&c, 2, &newest);
+    CHECK_EQ(noted_put_ttl(&c, 2, 10, 50), 0);
+    check_newest(&c, 2, &newest);
+    now_ms += 50; /* it expires */
+    CHECK_EQ(noted_put(&c, 2, 10), 0);
+    check_newest(&c, 2, &newest);
+    CHECK_EQ(noted_clear(&c), 0);
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    check_newest(&c, 1, &newest);
+    CHECK(noted_get_or_insert(&c, 1, 11, NULL) && noted_get(&c, 1));
+    CHECK_EQ(noted_touch_ttl(&c, 1, 1000), 0);
+    CHECK_EQ(version_of(&c, 1), newest); /* no value, no version */
+    n_events = 0;
+    noted_destroy(&c);
+}
+
+static void put_if_version_stores_over_that_version(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 4);
+    uint64_t version;
+
+    CHECK_EQ(noted_put_if_version(&c, 1, 10, 5), CACHE_ECONFLICT);
+    CHECK_EQ(noted_len(&c), 0);
+    CHECK_EQ(noted_put_if_version(&c, 1, 10, 0), 0); /* there is none */
+    version = version_of(&c, 1);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, 0), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, version - 1), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, version + 1), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, UINT64_MAX), CACHE_ECONFLICT);
+    check_value(noted_peek(&c, 1), 10);
+    CHECK_EQ(n_events, 0);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, version), 0);
+    check_event(1, 10, CACHE_CAUSE_REPLACED);
+    check_value(noted_peek(&c, 1), 11);
+    CHECK_EQ(noted_put_if_version(&c, 1, 12, version), CACHE_ECONFLICT);
+
+    /* an entry that has expired is none */
+    version = version_of(&c, 1);
+    CHECK_EQ(noted_touch_ttl(&c, 1, 100), 0);
+    now_ms += 100;
+    CHECK_EQ(noted_put_if_version(&c, 1, 13, version), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_if_version(&c, 1, 13, 0), 0);
+    check_event(1, 11, CACHE_CAUSE_EXPIRED);
+    CHECK_EQ(noted_remove(&c, 1), 0);
+    CHECK_EQ(noted_put_if_version(&c, 1, 14, version), CACHE_ECONFLICT);
+    noted_destroy(&c);
+}
+
+/* To the last bit. */
+static void a_conflict_changes_nothing(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+    uint64_t one;
+
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    CHECK_EQ(noted_put(&c, 2, 20), 0);
+    one = version_of(&c, 1);
+    now_ms += 100;
+    remember(&c.base);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, one + 7), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, 0), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_if_version(&c, 3, 11, one), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_version(&c, 1, 11, CACHE_NEVER, one), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_version(&c, 1, 11, CACHE_NEVER, 0), CACHE_EINVAL);
+    CHECK_EQ(noted_put_version(&c, 1, 11, CACHE_NEVER, CACHE_MAX_VERSION + 1),
+             CACHE_EINVAL);
+    CHECK_EQ(noted_put_version(&c, 1, 11, 49, one + 7), CACHE_ETTL);
+    check_unchanged(&c.base);
+    CHECK_EQ(noted_put(&c, 3, 30), 0); /* 1 was not used */
+    check_event(1, 10, CACHE_CAUSE_EVICTED);
+    noted_destroy(&c);
+}
+
+/* What is refused for another reason has no version either. */
+static void a_put_that_is_refused_has_no_version(void)
+{
+    struct cache_config config = fresh_config(4);
+    uint64_t version;
+    struct noted c;
+
+    config.alloc = heap_alloc;
+    config.free = heap_free;
+    config.max_bytes = UINT64_MAX;
+    config.max_bytes = noted_memory_needed(&config);
+    CHECK_EQ(noted_init(&c, &config), 0);
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    version = version_of(&c, 1);
+    remember(&c.base);
+    CHECK_EQ(noted_put_if_version(&c, 1, UINT32_MAX, version), CACHE_EFULL);
+    CHECK_EQ(noted_put_if_version(&c, 2, UINT32_MAX, 0), CACHE_EFULL);
+    CHECK_EQ(noted_put_version(&c, 1, UINT32_MAX, CACHE_NEVER, version + 9),
+             CACHE_EFULL);
+    CHECK_EQ(noted_put_version(&c, 2, UINT32_MAX, CACHE_NEVER, 1), CACHE_EFULL);
+    check_unchanged(&c.base);
+    CHECK_EQ(noted_put_if_version(&c, 1, 11, version), 0);
+    CHECK_EQ(version_of(&c, 1), version + 1);
+    n_events = 0;
+    noted_destroy(&c);
+}
+
+static void put_if_version_has_the_ttl_of_the_config(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+
+    noted_destroy(&c);
+    config.ttl_ms = 100;
+    CHECK_EQ(noted_init(&c, &config), 0);
+    CHECK_EQ(noted_put_if_version(&c, 1, 10, 0), 0);
+    CHECK_EQ(entry_of(&c, 1).expires_ms, 1100);
+    now_ms += 50;
+    CHECK_EQ(noted_put_if_version(&c, 1, 10, version_of(&c, 1)), 0);
+    CHECK_EQ(entry_of(&c, 1).expires_ms, 1150);
+    n_events = 0;
+    noted_destroy(&c);
+}
+
+static void put_version_stores_over_an_older_one(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 4);
+    uint64_t version;
+
+    CHECK_EQ(noted_put_version(&c, 1, 10, CACHE_NEVER, 500), 0);
+    CHECK_EQ(version_of(&c, 1), 500);
+    CHECK_EQ(noted_put_version(&c, 1, 11, CACHE_NEVER, 499), CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_version(&c, 1, 11, CACHE_NEVER, 500), CACHE_ECONFLICT);
+    check_value(noted_peek(&c, 1), 10);
+    CHECK_EQ(noted_put_version(&c, 1, 11, 100, 501), 0);
+    check_event(1, 10, CACHE_CAUSE_REPLACED);
+    CHECK_EQ(version_of(&c, 1), 501);
+    CHECK_EQ(entry_of(&c, 1).expires_ms, 1100);
+    /* another key's is its own affair, but the cache goes on above all */
+    CHECK_EQ(noted_put_version(&c, 2, 20, CACHE_NEVER, 3), 0);
+    CHECK_EQ(version_of(&c, 2), 3);
+    CHECK_EQ(noted_put(&c, 2, 21), 0);
+    version = version_of(&c, 2);
+    CHECK(version > 501);
+    CHECK_EQ(noted_put_version(&c, 2, 22, CACHE_NEVER, version),
+             CACHE_ECONFLICT);
+    CHECK_EQ(noted_put_version(&c, 2, 22, CACHE_NEVER, version + 1), 0);
+    /* what has expired or left is not remembered */
+    now_ms += 100;
+    CHECK_EQ(noted_put_version(&c, 1, 12, CACHE_NEVER, 7), 0);
+    CHECK_EQ(version_of(&c, 1), 7);
+    CHECK_EQ(noted_remove(&c, 1), 0);
+    CHECK_EQ(noted_put_version(&c, 1, 13, CACHE_NEVER, 6), 0);
+    CHECK_SOUND(noted_check(&c));
+    /* beyond the largest that may be given */
+    CHECK_EQ(noted_put_version(&c, 1, 14, CACHE_NEVER, CACHE_MAX_VERSION), 0);
+    CHECK_EQ(version_of(&c, 1), CACHE_MAX_VERSION);
+    CHECK_EQ(noted_put(&c, 1, 15), 0);
+    CHECK(version_of(&c, 1) > CACHE_MAX_VERSION);
+    CHECK_EQ(noted_put_if_version(&c, 1, 16, version_of(&c, 1)), 0);
+    CHECK_SOUND(noted_check(&c));
+    n_events = 0;
+    noted_destroy(&c);
+}
+
+static void put_version_without_expiry(void)
+{
+    struct cache_config config = fresh_config(2);
+    struct cache_entry e;
+    struct versioned c;
+
+    CHECK_EQ(versioned_init(&c, &config), 0);
+    CHECK_EQ(versioned_put_version(&c, 1, 10, 1000, 5), CACHE_EINVAL);
+    CHECK_EQ(versioned_put_version(&c, 1, 10, 0, 5), CACHE_EINVAL);
+    CHECK_EQ(versioned_put_version(&c, 1, 10, CACHE_NEVER, 5), 0);
+    CHECK_EQ(versioned_put_if_version(&c, 1, 11, 5), 0);
+    CHECK_EQ(versioned_entry(&c, 1, &e), 0);
+    CHECK_EQ(e.version, 6);
+    CHECK_EQ(n_clock_reads, 0);
+    versioned_destroy(&c);
+}
+
+/* on_remove of a replaced value finds the new one with its version. */
+static struct noted *noted_looked_at;
+static uint64_t noted_seen;
+
+static void look_at_version(void)
+{
+    struct cache_entry e;
+
+    noted_seen = noted_entry(noted_looked_at, 1, &e) == 0 ? e.version : 0;
+}
+
+static void a_callback_sees_the_new_version(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+
+    noted_looked_at = &c;
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    in_callback = look_at_version;
+    CHECK_EQ(noted_put_version(&c, 1, 11, CACHE_NEVER, 500), 0);
+    CHECK_EQ(noted_seen, 500);
+    CHECK_EQ(noted_put(&c, 1, 12), 0);
+    CHECK_EQ(noted_seen, 501);
+    CHECK_EQ(noted_remove(&c, 1), 0);
+    CHECK_EQ(noted_seen, 0);
+    in_callback = NULL;
+    noted_destroy(&c);
+}
+
+static void try_to_change_noted(void)
+{
+    const int before = n_asserts;
+
+    CHECK_EQ(noted_put_if_version(noted_looked_at, 9, 1, 0), CACHE_EBUSY);
+    CHECK_EQ(noted_put_version(noted_looked_at, 9, 1, CACHE_NEVER, 1000),
+             CACHE_EBUSY);
+    CHECK_EQ(n_asserts, before + 2);
+    noted_seen++;
+}
+
+static void callbacks_may_not_put_versions(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+
+    noted_looked_at = &c;
+    noted_seen = 0;
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    in_callback = try_to_change_noted;
+    CHECK_EQ(noted_put_version(&c, 1, 11, CACHE_NEVER, 500), 0);
+    in_callback = NULL;
+    CHECK_EQ(noted_seen, 2); /* weigh, on_remove */
+    CHECK_EQ(version_of(&c, 1), 500);
+    n_events = 0;
+    noted_destroy(&c);
+}
+
+/* What the layers above have: the version that a put has given. */
+static void the_inner_put_says_the_version(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 2);
+    const uint64_t key = 1, value = 10, hash = noted__hash(&c.base, &key);
+    uint64_t version = 77, first;
+
+    CHECK_EQ(noted__put_version(&c, &key, &value, hash, CACHE_NEVER,
+                                CACHE__PRESENT, &version),
+             CACHE_EKEY);
+    CHECK_EQ(version, 77); /* left alone */
+    CHECK_EQ(noted__put_version(&c, &key, &value, hash, CACHE_NEVER,
+                                CACHE__ABSENT, &version),
+             0);
+    CHECK_EQ(version, version_of(&c, 1));
+    CHECK_EQ(version, c.base.version);
+    first = version;
+    CHECK_EQ(noted__put_version(&c, &key, &value, hash, CACHE_NEVER,
+                                CACHE__ABSENT, &version),
+             CACHE_EKEY);
+    CHECK_EQ(noted__put_version(&c, &key, &value, hash, CACHE_NEVER,
+                                CACHE__SAME, &version),
+             0);
+    CHECK(version > first);
+    version = 500;
+    CHECK_EQ(noted__put_version(&c, &key, &value, hash, CACHE_NEVER,
+                                CACHE__OLDER, &version),
+             0);
+    CHECK_EQ(version, 500);
+    n_events = 0;
+    noted_destroy(&c);
+}
+
+static void memory_of_metadata(void)
+{
+    struct cache_config config = fresh_config(64000);
+    const size_t base = plain_memory_needed(&config);
+
+    CHECK(timed_memory_needed(&config) - base >= 8 * 64000);
+    CHECK(timed_memory_needed(&config) - base <= 8 * 64000 + 128);
+    CHECK(tallied_memory_needed(&config) - base >= 4 * 64000);
+    CHECK(tallied_memory_needed(&config) - base <= 4 * 64000 + 128);
+    /* LRU has its links and no marks */
+    CHECK(versioned_memory_needed(&config) - base >=
+          8 * 64000 - 64000 / 8 - 64);
+    CHECK(versioned_memory_needed(&config) - base <= 8 * 64000 + 128);
+}
+
+static void check_finds_what_metadata_is_wrong(void)
+{
+    struct cache_config config;
+    struct noted c = noted_open(&config, 4);
+    struct cache before;
+    uint64_t version;
+
+    now_ms += 100;
+    CHECK_EQ(noted_put(&c, 1, 10), 0);
+    CHECK_EQ(noted_put(&c, 2, 20), 0);
+    CHECK_EQ(noted_remove(&c, 2), 0);
+    before = c.base;
+
+#define CHECK_WRONG(change, back)                                              \
+    do {                                                                       \
+        CHECK_SOUND(noted_check(&c));                                          \
+        change;                                                                \
+        CHECK(noted_check(&c) != NULL);                                        \
+        back;                                                                  \
+    } while (0)
+
+    version = c.base.versions[1];
+    CHECK_WRONG(c.base.versions[2] = 1, c.base.versions[2] = 0);
+    CHECK_WRONG(c.base.versions[1] = 0, c.base.versions[1] = version);
+    CHECK_WRONG(c.base.version = version - 1, c.base = before);
+    CHECK_WRONG(c.base.times[1].created = 0, c.base.times[1].created = 3);
+    CHECK_WRONG(c.base.times[1].created = 4, c.base.times[1].created = 3);
+    CHECK_WRONG(c.base.times[1].accessed = 2, c.base.times[1].accessed = 3);
+    CHECK_WRONG(c.base.times[1].accessed = 4, c.base.times[1].accessed = 3);
+    CHECK_SOUND(noted_check(&c));
+    n_events = 0;
+    noted_destroy(&c);
+}
+
 /* --- a policy that a config names ---------------------------------------- */
 
 CACHE_DEFINE_WITH(chosen, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
@@ -3882,6 +4591,29 @@ static const struct test tests[] = {
     TEST(unpinned_behind_the_sweep),
     TEST(pins_do_not_prevent_changes_of_the_key),
     TEST(pins_and_clear_without_callbacks),
+    TEST(entry_says_all_that_is_known),
+    TEST(what_is_off_is_0),
+    TEST(entry_counts_as_nothing),
+    TEST(entry_of_what_has_expired),
+    TEST(times_are_whole_ticks),
+    TEST(uses_are_noted),
+    TEST(a_use_of_what_is_pinned_is_noted),
+    TEST(count_stops_at_its_end),
+    TEST(times_without_expiry),
+    TEST(times_read_the_clock_no_oftener_than_expiry),
+    TEST(times_at_the_end_of_time),
+    TEST(each_stored_value_has_a_higher_version),
+    TEST(put_if_version_stores_over_that_version),
+    TEST(a_conflict_changes_nothing),
+    TEST(a_put_that_is_refused_has_no_version),
+    TEST(put_if_version_has_the_ttl_of_the_config),
+    TEST(put_version_stores_over_an_older_one),
+    TEST(put_version_without_expiry),
+    TEST(a_callback_sees_the_new_version),
+    TEST(callbacks_may_not_put_versions),
+    TEST(the_inner_put_says_the_version),
+    TEST(memory_of_metadata),
+    TEST(check_finds_what_metadata_is_wrong),
     TEST(policies_have_names),
     TEST(the_default_policy),
     TEST(policies_that_are_not_one),

@@ -76,11 +76,14 @@ static uint32_t price(const int *key, const float *value, void *user)
 
 CACHE_DEFINE_WITH(limited, int, float, cache_hash_i32, cache_equal_i32,
                   CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS |
-                      CACHE_KEEP_HASH | CACHE_WEIGHED | CACHE_PINS,
+                      CACHE_KEEP_HASH | CACHE_WEIGHED | CACHE_PINS |
+                      CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION,
                   .key_copy = copied, .key_free = freed, .on_remove = left,
                   .weigh = weigh, .cost = price);
 CACHE_DEFINE_WITH(pinned, int, float, cache_hash_i32, cache_equal_i32,
                   CACHE_CLOCK | CACHE_PINS, .cost = price);
+CACHE_DEFINE(noted, int, float, cache_hash_i32, cache_equal_i32,
+             CACHE_SIEVE | CACHE_META_TIMES | CACHE_META_VERSION);
 
 /* --- the tests ----------------------------------------------------------- */
 
@@ -118,8 +121,10 @@ static struct cache_config config_of(size_t capacity, uint32_t options)
         const bool expires = (options & CACHE_EXPIRY) != 0;                    \
         const bool pins = (options & CACHE_PINS) != 0;                         \
         const bool counts = (options & CACHE_STATS) != 0;                      \
+        const bool versions = (options & CACHE_META_VERSION) != 0;             \
         struct cache_config config = config_of(3, options);                    \
         struct cache_stats stats;                                              \
+        struct cache_entry entry;                                              \
         struct name##_cursor at;                                               \
         struct name c;                                                         \
         bool inserted = true;                                                  \
@@ -144,6 +149,12 @@ static struct cache_config config_of(size_t capacity, uint32_t options)
         CHECK_EQ(name##_put_ttl(&c, key, value, 1000),                         \
                  expires ? 0 : CACHE_EINVAL);                                  \
         CHECK_EQ(name##_touch_ttl(&c, key, 1000), expires ? 0 : CACHE_EINVAL); \
+        CHECK_EQ(name##_entry(&c, key, &entry), 0);                            \
+        CHECK_EQ(name##_put_if_version(&c, key, value, entry.version + 1),     \
+                 versions ? CACHE_ECONFLICT : CACHE_EINVAL);                   \
+        CHECK_EQ(name##_put_version(&c, key, value, CACHE_NEVER,               \
+                                    versions ? entry.version : 1),             \
+                 versions ? CACHE_ECONFLICT : CACHE_EINVAL);                   \
         CHECK_EQ(name##_pin(&c, key), pins ? 0 : CACHE_EINVAL);                \
         CHECK_EQ(name##_unpin(&c, key), pins ? 0 : CACHE_EINVAL);              \
         CHECK_EQ(name##_tick(&c, 10), 0);                                      \
@@ -170,6 +181,7 @@ USE_TYPE(told, -1, 0.5f);
 USE_TYPE(told_less, 1, 0.5f);
 USE_TYPE(limited, -1, 0.5f);
 USE_TYPE(pinned, -1, 0.5f);
+USE_TYPE(noted, -1, 0.5f);
 
 static void callbacks_are_called(void)
 {
@@ -230,12 +242,19 @@ static void clock_of_the_system(void)
 }
 
 static const struct test tests[] = {
-    TEST(by_number_works),     TEST(by_byte_works),
-    TEST(by_text_works),       TEST(by_data_works),
-    TEST(by_cell_works),       TEST(told_works),
-    TEST(limited_works),       TEST(pinned_works),
-    TEST(told_less_works),     TEST(callbacks_are_called),
-    TEST(clock_of_the_system), TEST(options_come_out_as_given),
+    TEST(by_number_works),
+    TEST(by_byte_works),
+    TEST(by_text_works),
+    TEST(by_data_works),
+    TEST(by_cell_works),
+    TEST(told_works),
+    TEST(limited_works),
+    TEST(pinned_works),
+    TEST(told_less_works),
+    TEST(callbacks_are_called),
+    TEST(noted_works),
+    TEST(clock_of_the_system),
+    TEST(options_come_out_as_given),
 };
 
 int main(int argc, char **argv)

@@ -113,6 +113,22 @@ KIND_CALLBACKS(text, model_value_left);
     {                                                                          \
         return name##_replace(&name##_cache, kind##_make(n), v);               \
     }                                                                          \
+    static int name##_do_put_if_version(unsigned n, uint64_t v,                \
+                                        uint64_t version)                      \
+    {                                                                          \
+        return name##_put_if_version(&name##_cache, kind##_make(n), v,         \
+                                     version);                                 \
+    }                                                                          \
+    static int name##_do_put_version(unsigned n, uint64_t v, uint64_t ttl_ms,  \
+                                     uint64_t version)                         \
+    {                                                                          \
+        return name##_put_version(&name##_cache, kind##_make(n), v, ttl_ms,    \
+                                  version);                                    \
+    }                                                                          \
+    static int name##_do_entry(unsigned n, struct cache_entry *out)            \
+    {                                                                          \
+        return name##_entry(&name##_cache, kind##_make(n), out);               \
+    }                                                                          \
     static const uint64_t *name##_do_get_or_insert(unsigned n, uint64_t v,     \
                                                    bool *inserted)             \
     {                                                                          \
@@ -189,6 +205,9 @@ KIND_CALLBACKS(text, model_value_left);
         name##_do_put_ttl,                                                     \
         name##_do_put_if_absent,                                               \
         name##_do_replace,                                                     \
+        name##_do_put_if_version,                                              \
+        name##_do_put_version,                                                 \
+        name##_do_entry,                                                       \
         name##_do_get_or_insert,                                               \
         name##_do_compute,                                                     \
         name##_do_touch_ttl,                                                   \
@@ -257,6 +276,15 @@ KIND_CALLBACKS(text, model_value_left);
     HEAVY_WORD_SUBJECT(name##_all, policy | CACHE__FEATURE_BITS);              \
     HEAVY_TEXT_SUBJECT(name##_all, policy | CACHE__FEATURE_BITS)
 
+/* Metadata, all and each alone, with and without the clock of expiry. */
+#define META (CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION)
+#define EACH_META(name, policy)                                                \
+    WORD_SUBJECT(name##_meta, policy | META);                                  \
+    TEXT_SUBJECT(name##_meta, policy | META | CACHE_EXPIRY);                   \
+    WORD_SUBJECT(name##_times, policy | CACHE_META_TIMES | CACHE_EXPIRY);      \
+    WORD_SUBJECT(name##_count, policy | CACHE_META_COUNT | CACHE_PINS);        \
+    WORD_SUBJECT(name##_version, policy | CACHE_META_VERSION | CACHE_STATS)
+
 EACH_FEATURE(lru, CACHE_LRU);
 SOME_FEATURES(fifo, CACHE_FIFO);
 SOME_FEATURES(sieve, CACHE_SIEVE);
@@ -266,9 +294,12 @@ EACH_LIMIT(lru, CACHE_LRU);
 EACH_LIMIT(sieve, CACHE_SIEVE);
 EACH_LIMIT(clock, CACHE_CLOCK);
 EACH_LIMIT(dynamic, CACHE_POLICY_DYNAMIC);
+EACH_META(lru, CACHE_LRU);
+EACH_META(sieve, CACHE_SIEVE);
 
 WORD_SUBJECT(dynamic, CACHE_POLICY_DYNAMIC);
 WORD_SUBJECT(dynamic_stats, CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS);
+WORD_SUBJECT(dynamic_meta, CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | META);
 
 #define LIST_KINDS(name)                                                       \
     &name##_word_subject, &name##_clash_subject, &name##_triple_subject,       \
@@ -284,11 +315,17 @@ WORD_SUBJECT(dynamic_stats, CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS);
         &name##_both_word_subject, &name##_all_word_subject,                   \
         &name##_all_text_subject
 
+#define LIST_META(name)                                                        \
+    &name##_meta_word_subject, &name##_meta_text_subject,                      \
+        &name##_times_word_subject, &name##_count_word_subject,                \
+        &name##_version_word_subject
+
 /* Of types that name their policy. */
 static const struct model_subject *const subjects[] = {
     LIST_FEATURES(lru), LIST_SOME(fifo),    LIST_SOME(sieve),
     LIST_SOME(clock),   LIST_LIMITS(fifo),  LIST_LIMITS(lru),
-    LIST_LIMITS(sieve), LIST_LIMITS(clock),
+    LIST_LIMITS(sieve), LIST_LIMITS(clock), LIST_META(lru),
+    LIST_META(sieve),
 };
 
 /* Of types whose policy a config names. */
@@ -296,6 +333,7 @@ static const struct model_subject *const dynamic_subjects[] = {
     LIST_LIMITS(dynamic),
     &dynamic_word_subject,
     &dynamic_stats_word_subject,
+    &dynamic_meta_word_subject,
 };
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))

@@ -96,6 +96,16 @@ CACHE_DEFINE_SHARED_WITH(heavy, uint64_t, struct pair, cache_hash_u64,
                              CACHE_PLAIN_DATA,
                          .on_remove = pair_left, .weigh = pair_weigh);
 
+/* All metadata, with and without the lock. */
+#define META (CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION)
+CACHE_DEFINE_SHARED_WITH(noted, uint64_t, struct pair, cache_hash_u64,
+                         cache_equal_u64,
+                         CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS |
+                             CACHE_PLAIN_DATA | META,
+                         .on_remove = pair_left);
+CACHE_DEFINE_SHARED(noted_locked, uint64_t, struct pair, cache_hash_u64,
+                    cache_equal_u64, CACHE_LRU | META);
+
 static uint64_t clock_ms;
 
 static uint64_t fake_now(void *user)
@@ -681,6 +691,186 @@ static void lru_moves_what_has_left_the_newest_quarter(void)
     page_destroy();
 }
 
+/* --- what is known of an entry ------------------------------------------- */
+
+static struct cache_entry entry_of(struct noted *c, uint64_t key)
+{
+    struct cache_entry e;
+
+    memset(&e, 0xa5, sizeof e);
+    CHECK_EQ(noted_entry(c, key, &e), 0);
+    return e;
+}
+
+/* The lock of a shard is held: what comes to an end took none. */
+static bool get_without_the_lock(struct noted *c, uint64_t key)
+{
+    struct noted__shard *shard = noted__shard_of(c, noted__hash(c, &key));
+    struct pair v;
+    bool found;
+
+    CHECK(CACHE_TRYLOCK(&shard->lock));
+    found = noted_get(c, key, &v);
+    CACHE_UNLOCK(&shard->lock);
+    return found;
+}
+
+static void hits_without_the_lock_are_noted(void)
+{
+    struct cache_config config = plain_config(1000, 4);
+    struct noted c;
+    struct cache_entry e, before;
+    struct pair v;
+    uint64_t i;
+
+    config.tick_ms = 50;
+    config.policy = CACHE_SIEVE;
+    CHECK_EQ(noted_init(&c, &config), 0);
+    clock_ms = 5049;
+    CHECK_EQ(noted_put_ttl(&c, 1, pair_of(7), 1000), 0);
+    CHECK_EQ(entry_of(&c, 1).created_ms, 5000);
+    for (i = 5040; i < 5210; i++) {
+        clock_ms = i < 5049 ? 5049 : i;
+        CHECK(get_without_the_lock(&c, 1));
+        e = entry_of(&c, 1);
+        CHECK_EQ(e.accessed_ms, clock_ms / 50 * 50);
+        CHECK_EQ(e.created_ms, 5000);
+        CHECK_EQ(e.count, i - 5040 + 1);
+        CHECK_EQ(e.expires_ms, 6000);
+    }
+    before = e;
+    clock_ms = 5500; /* these are no uses */
+    CHECK(noted_peek(&c, 1, &v) && noted_contains(&c, 1));
+    e = entry_of(&c, 1);
+    CHECK(memcmp(&e, &before, sizeof e) == 0);
+    CHECK_EQ(noted_get_or_insert(&c, 1, v, NULL, NULL), 0);
+    CHECK_EQ(noted_read(&c, 1, show, &i), 0);
+    CHECK_EQ(entry_of(&c, 1).count, before.count + 2);
+    CHECK_EQ(entry_of(&c, 1).accessed_ms, 5500);
+    clock_ms = 5100; /* a clock that goes back is not followed */
+    CHECK(get_without_the_lock(&c, 1));
+    CHECK_EQ(entry_of(&c, 1).accessed_ms, 5500);
+    clock_ms = 4000;
+    CHECK(get_without_the_lock(&c, 1));
+    CHECK_EQ(entry_of(&c, 1).accessed_ms, 5500);
+    clock_ms = 6000;
+    CHECK(!noted_get(&c, 1, &v));
+    CHECK_EQ(noted_entry(&c, 1, &e), CACHE_EKEY);
+    CHECK_SOUND(noted_check(&c));
+    noted_destroy(&c);
+}
+
+/* At the end of 2^32 ticks time stands still, with the lock or without. */
+static void hits_at_the_end_of_time(void)
+{
+    struct cache_config config = plain_config(10, 1);
+    struct noted c;
+
+    CHECK_EQ(noted_init(&c, &config), 0);
+    CHECK_EQ(noted_put(&c, 1, pair_of(7)), 0);
+    clock_ms = UINT64_MAX;
+    CHECK(get_without_the_lock(&c, 1));
+    CHECK_EQ(entry_of(&c, 1).accessed_ms, 5000 + (uint64_t)UINT32_MAX - 1);
+    CHECK_EQ(noted_put(&c, 1, pair_of(8)), 0);
+    CHECK_EQ(entry_of(&c, 1).accessed_ms, 5000 + (uint64_t)UINT32_MAX - 1);
+    noted__shard_of(&c, 0)->base.counts[1] = UINT32_MAX - 1;
+    CHECK(get_without_the_lock(&c, 1) && get_without_the_lock(&c, 1));
+    CHECK_EQ(entry_of(&c, 1).count, UINT32_MAX);
+    CHECK_SOUND(noted_check(&c));
+    noted_destroy(&c);
+}
+
+/* A thread that found an entry comes to note it when the slot is free, or has
+ * another entry: check finds nothing wrong, and nothing falls. */
+static void a_late_note_does_no_harm(void)
+{
+    struct cache_config config = plain_config(1, 1);
+    struct noted c;
+    struct noted__shard *shard;
+
+    config.policy = CACHE_SIEVE;
+    CHECK_EQ(noted_init(&c, &config), 0);
+    shard = noted__shard_of(&c, 0);
+    CHECK_EQ(noted_put(&c, 1, pair_of(7)), 0);
+    CHECK_EQ(noted_remove(&c, 1), 0);
+    clock_ms += 10;
+    cache__note_look(&c.base, &shard->base, noted__shard__options, 1);
+    CHECK_SOUND(noted_check(&c));
+    CHECK_EQ(noted_len(&c), 0);
+    clock_ms += 10;
+    CHECK_EQ(noted_put(&c, 2, pair_of(8)), 0); /* in the same slot */
+    CHECK_EQ(entry_of(&c, 2).count, 0);
+    shard->base.times[1].accessed -= 10; /* as the other thread saw it */
+    CHECK_SOUND(noted_check(&c));
+    CHECK_EQ(entry_of(&c, 2).accessed_ms, 5020);
+    noted_destroy(&c);
+}
+
+static void hits_with_the_lock_are_noted(void)
+{
+    struct cache_config config = plain_config(1000, 4);
+    struct noted_locked c;
+    struct cache_entry e;
+    struct pair v;
+
+    CHECK_EQ(noted_locked_init(&c, &config), 0);
+    CHECK_EQ(noted_locked_put(&c, 1, pair_of(7)), 0);
+    clock_ms += 100;
+    CHECK(noted_locked_get(&c, 1, &v) && noted_locked_get(&c, 1, &v));
+    CHECK(noted_locked_peek(&c, 1, &v));
+    CHECK_EQ(noted_locked_entry(&c, 1, &e), 0);
+    CHECK_EQ(e.created_ms, 5000);
+    CHECK_EQ(e.accessed_ms, 5100);
+    CHECK_EQ(e.expires_ms, 0);
+    CHECK_EQ(e.count, 2);
+    CHECK_EQ(noted_locked_entry(&c, 2, &e), CACHE_EKEY);
+    noted_locked_destroy(&c);
+}
+
+static void versions_are_compared(void)
+{
+    struct cache_config config = plain_config(1000, 4);
+    struct noted c;
+    struct bare off;
+    uint64_t version, inner = 0, key;
+    const struct pair v = pair_of(9);
+
+    CHECK_EQ(noted_init(&c, &config), 0);
+    for (key = 0; key < 100; key++) {
+        CHECK_EQ(noted_put_if_version(&c, key, pair_of(1), 5), CACHE_ECONFLICT);
+        CHECK_EQ(noted_put_if_version(&c, key, pair_of(1), 0), 0);
+        version = entry_of(&c, key).version;
+        CHECK(version != 0);
+        CHECK_EQ(noted_put_if_version(&c, key, pair_of(2), 0), CACHE_ECONFLICT);
+        CHECK_EQ(noted_put_if_version(&c, key, pair_of(2), version), 0);
+        CHECK(entry_of(&c, key).version > version);
+        version = entry_of(&c, key).version;
+        CHECK_EQ(noted_remove(&c, key), 0);
+        CHECK_EQ(noted_put(&c, key, pair_of(3)), 0);
+        CHECK(entry_of(&c, key).version > version); /* though it had left */
+        version = entry_of(&c, key).version;
+        CHECK_EQ(noted_put_version(&c, key, v, 1000, version), CACHE_ECONFLICT);
+        CHECK_EQ(noted_put_version(&c, key, v, 1000, version + 7), 0);
+        CHECK_EQ(entry_of(&c, key).version, version + 7);
+        CHECK_EQ(entry_of(&c, key).expires_ms, 6000);
+        CHECK_EQ(noted_put_version(&c, key, v, 1000, 0), CACHE_EINVAL);
+        CHECK_EQ(noted__put_version(&c, &key, &v, noted__hash(&c, &key),
+                                    CACHE_NEVER, CACHE__PRESENT, &inner),
+                 0);
+        CHECK_EQ(entry_of(&c, key).version, inner);
+    }
+    CHECK_EQ(n_left[CACHE_CAUSE_REPLACED], 300);
+    CHECK_EQ(n_left[CACHE_CAUSE_REMOVED], 100);
+    CHECK_SOUND(noted_check(&c));
+    noted_destroy(&c);
+    config = config_of(100, 1);
+    CHECK_EQ(bare_init(&off, &config), 0);
+    CHECK_EQ(bare_put_if_version(&off, 1, v, 0), CACHE_EINVAL);
+    CHECK_EQ(bare_put_version(&off, 1, v, CACHE_NEVER, 1), CACHE_EINVAL);
+    CHECK_EQ(bare_len(&off), 0);
+    bare_destroy(&off);
+}
+
 /* --- callbacks ----------------------------------------------------------- */
 
 static struct plain *callback_cache;
@@ -946,6 +1136,51 @@ static void compute_loses_no_update(void)
     plain_destroy(&shared);
 }
 
+/* The same by put_if_version, again and again until nobody came between. */
+static struct noted shared_noted;
+
+static void *adds_by_version(void *arg)
+{
+    uint64_t i;
+
+    (void)arg;
+    (void)pthread_barrier_wait(&start);
+    for (i = 0; i < ADDITIONS; i++) {
+        int rc;
+
+        do {
+            struct cache_entry e = { 0, 0, 0, 0, 0, 0 };
+            struct pair v = pair_of(0);
+
+            (void)noted_entry(&shared_noted, i % 3, &e);
+            if (e.version != 0)
+                (void)noted_get(&shared_noted, i % 3, &v);
+            rc = noted_put_if_version(&shared_noted, i % 3, pair_of(v.a + 1),
+                                      e.version);
+        } while (rc == CACHE_ECONFLICT);
+        if (rc != 0)
+            abort();
+    }
+    return NULL;
+}
+
+static void put_if_version_loses_no_update(void)
+{
+    struct cache_config c = plain_config(10, 2);
+    uint64_t key, total = 0;
+    struct pair v;
+
+    CHECK_EQ(noted_init(&shared_noted, &c), 0);
+    run_threads(adds_by_version, THREADS);
+    for (key = 0; key < 3; key++) {
+        CHECK(noted_get(&shared_noted, key, &v));
+        total += v.a;
+    }
+    CHECK_EQ(total, THREADS * ADDITIONS);
+    CHECK_SOUND(noted_check(&shared_noted));
+    noted_destroy(&shared_noted);
+}
+
 static uint64_t n_inserted;
 
 static void *inserts(void *arg)
@@ -1188,12 +1423,18 @@ static const struct test tests[] = {
     TEST(ticks_get_to_every_shard),
     TEST(hits_write_nothing),
     TEST(lru_moves_what_has_left_the_newest_quarter),
+    TEST(hits_without_the_lock_are_noted),
+    TEST(hits_at_the_end_of_time),
+    TEST(a_late_note_does_no_harm),
+    TEST(hits_with_the_lock_are_noted),
+    TEST(versions_are_compared),
     TEST(callbacks_may_use_the_cache),
     TEST(heavy_entries_make_many_leave),
     TEST(mistakes_are_told),
     TEST(len_takes_no_lock),
     TEST(other_caches_may_be_used_under_a_lock),
     TEST(compute_loses_no_update),
+    TEST(put_if_version_loses_no_update),
     TEST(one_thread_inserts_and_the_others_get),
     TEST(threads_come_and_go),
     TEST(clear_and_tick_while_others_use_it),

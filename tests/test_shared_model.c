@@ -177,6 +177,22 @@ static int not_pinned(unsigned n)
     {                                                                          \
         return name##_replace(&name##_cache, kind##_make(n), value);           \
     }                                                                          \
+    static int name##_do_put_if_version(unsigned n, uint64_t value,            \
+                                        uint64_t version)                      \
+    {                                                                          \
+        return name##_put_if_version(&name##_cache, kind##_make(n), value,     \
+                                     version);                                 \
+    }                                                                          \
+    static int name##_do_put_version(unsigned n, uint64_t value,               \
+                                     uint64_t ttl_ms, uint64_t version)        \
+    {                                                                          \
+        return name##_put_version(&name##_cache, kind##_make(n), value,        \
+                                  ttl_ms, version);                            \
+    }                                                                          \
+    static int name##_do_entry(unsigned n, struct cache_entry *out)            \
+    {                                                                          \
+        return name##_entry(&name##_cache, kind##_make(n), out);               \
+    }                                                                          \
     static const uint64_t *name##_do_get_or_insert(unsigned n, uint64_t value, \
                                                    bool *inserted)             \
     {                                                                          \
@@ -267,6 +283,9 @@ static int not_pinned(unsigned n)
         name##_do_put_ttl,                                                     \
         name##_do_put_if_absent,                                               \
         name##_do_replace,                                                     \
+        name##_do_put_if_version,                                              \
+        name##_do_put_version,                                                 \
+        name##_do_entry,                                                       \
         name##_do_get_or_insert,                                               \
         name##_do_compute,                                                     \
         name##_do_touch_ttl,                                                   \
@@ -284,8 +303,12 @@ static int not_pinned(unsigned n)
 
 SUBJECT(plain, word, CACHE_PLAIN_DATA, cache_hash_u64, cache_equal_u64, false,
         .on_remove = word_left);
+#define META (CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION)
+
+SUBJECT(plain_meta, word, CACHE_PLAIN_DATA | META, cache_hash_u64,
+        cache_equal_u64, false, .on_remove = word_left);
 SUBJECT(plain_all, word,
-        CACHE_PLAIN_DATA | CACHE_EXPIRY | CACHE_STATS | CACHE_WEIGHED,
+        CACHE_PLAIN_DATA | CACHE_EXPIRY | CACHE_STATS | CACHE_WEIGHED | META,
         cache_hash_u64, cache_equal_u64, false, .on_remove = word_left,
         .weigh = word_weigh, .cost = word_cost);
 SUBJECT(triples, triple,
@@ -293,13 +316,16 @@ SUBJECT(triples, triple,
         triple_hash, triple_equal, false, .on_remove = triple_left);
 SUBJECT(locked, word, CACHE_EXPIRY | CACHE_STATS, cache_hash_u64,
         cache_equal_u64, false, .on_remove = word_left);
-SUBJECT(texts, text, CACHE_EXPIRY | CACHE_STATS | CACHE_WEIGHED, cache_hash_str,
-        cache_equal_str, true, .key_copy = text_copy, .key_free = text_free,
-        .on_remove = text_left, .weigh = text_weigh, .cost = text_cost);
+SUBJECT(locked_meta, word, META, cache_hash_u64, cache_equal_u64, false,
+        .on_remove = word_left);
+SUBJECT(texts, text, CACHE_EXPIRY | CACHE_STATS | CACHE_WEIGHED | META,
+        cache_hash_str, cache_equal_str, true, .key_copy = text_copy,
+        .key_free = text_free, .on_remove = text_left, .weigh = text_weigh,
+        .cost = text_cost);
 
 static const struct model_subject *const subjects[] = {
-    &plain_subject,  &plain_all_subject, &triples_subject,
-    &locked_subject, &texts_subject,
+    &plain_subject,  &plain_meta_subject,  &plain_all_subject, &triples_subject,
+    &locked_subject, &locked_meta_subject, &texts_subject,
 };
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
