@@ -131,7 +131,10 @@ struct cache_loaded {
     uint64_t ttl_ms;      /* fresh for so long; 0 = freshness.ttl_ms,
                              CACHE_NEVER */
     uint64_t lifetime_ms; /* gone after so long, whatever freshness says;
-                             0 = no limit */
+                                                          0 = no limit */
+    uint64_t version;     /* with CACHE_META_VERSION: the store's, 1 to
+                             CACHE_MAX_VERSION; not kept over a newer one.
+                             0 = the cache gives one */
     int status;           /* load_many: of this key, as load returns it */
 };
 
@@ -145,10 +148,13 @@ enum cache_stale {
 /* Options of one read; zeroes are the default. */
 struct cache_reading {
     enum cache_stale stale;
-    bool skip_read;   /* as if there were no entry: load anew */
-    bool skip_write;  /* what is loaded is not kept */
-    bool skip_store;  /* only what is here: no load */
-    uint64_t wait_ms; /* for another thread's load; 0 = config.wait_ms */
+    bool skip_read;       /* as if there were no entry: load anew */
+    bool skip_write;      /* what is loaded is not kept */
+    bool skip_store;      /* only what is here: no load */
+    uint64_t wait_ms;     /* for another thread's load; 0 = config.wait_ms */
+    uint64_t min_version; /* with CACHE_META_VERSION: what is older is as if it
+                             were not there, so that who has written reads its
+                             own writes, wherever they went */
 };
 
 /* Options of one write; zeroes are the default. */
@@ -160,6 +166,8 @@ struct cache_writing {
     bool skip_write;      /* not to the cache: whatever it has leaves */
     bool skip_store;      /* not to the store */
     enum cache_ack ack;   /* write-behind: when the call returns */
+    uint64_t *version; /* gets the version that the value has in the cache; 0 =
+                          it has none there */
 };
 
 /* How a value was found.  Every call that reads returns one of these, or an
@@ -373,8 +381,21 @@ struct cache_front_write {
     uint64_t ttl_ms; /* for the cells */
     struct cache_life life;
     struct cache_storing storing;
-    uint32_t record; /* that holds its key; 0 = none */
+    uint32_t record;   /* that holds its key; 0 = none */
+    bool conditional;  /* only over a value of this version: */
+    uint64_t expected; /* 0 = only if there is none */
+    uint64_t version;  /* what the value has got */
     int status;
+};
+
+/* What is known of an entry: struct cache_entry as far as options are on, and
+ * its moments, in ms of config.now's clock; CACHE_NEVER = they do not come. */
+struct cache_loading_entry {
+    struct cache_entry entry;
+    uint64_t refresh_ms, fresh_ms, stale_ms, dead_ms;
+    enum cache_verdict verdict; /* now; NEGATIVE: there is no value */
+    int error;  /* NEGATIVE: CACHE_EKEY, or what the load has failed with */
+    bool dirty; /* a write of it is on its way to the store */
 };
 
 /* What a visitor wants of the cell that it has seen. */
@@ -383,8 +404,9 @@ enum cache__visit {
     CACHE__VISIT_CHANGED = 2 /* its life is another now */
 };
 
+/* `version` is 0 without CACHE_META_VERSION. */
 typedef uint32_t (*cache__visitor)(struct cache_life *life, const void *value,
-                                   void *arg);
+                                   uint64_t version, void *arg);
 
 /* A function of a type's that loads: `fn` points to the pointer to it. */
 struct cache__loader {
@@ -423,8 +445,12 @@ struct cache_front_type {
     /* Shows the live cell of a key, under its lock; false if there is none. */
     bool (*visit)(struct cache_front *f, const void *key, uint64_t hash,
                   cache__visitor visitor, void *arg);
+    /* *version is the caller's, or 0; then what it has got */
     int (*put)(struct cache_front *f, const void *key, const void *value,
-               const struct cache_life *life, uint64_t hash, uint64_t ttl_ms);
+               const struct cache_life *life, uint64_t hash, uint64_t ttl_ms,
+               uint64_t *version);
+    int (*entry)(struct cache_front *f, const void *key,
+                 struct cache_entry *out);
     int (*remove)(struct cache_front *f, const void *key, uint64_t hash);
     int (*keep)(struct cache_front *f, const void *key, uint64_t hash,
                 uint64_t ttl_ms); /* until so much later */
@@ -602,15 +628,22 @@ CACHE_COLD uint64_t cache__front_wall_now(const struct cache_front *f)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* When a tick begins; CACHE_NEVER. */
+CACHE_COLD uint64_t cache__front_ms(const struct cache_front *f, uint32_t tick)
+{
+    return tick == CACHE_LIFE_FOREVER
+               ? CACHE_NEVER
+               : f->clock.start_ms + (uint64_t)(tick - 1) * f->clock.tick_ms;
+}
+
 /* Milliseconds from now to the beginning of a tick; CACHE_NEVER. */
 CACHE_COLD uint64_t cache__front_until(struct cache_front *f, uint32_t tick)
 {
-    uint64_t now_ms, at_ms;
+    uint64_t at_ms = cache__front_ms(f, tick);
+    uint64_t now_ms = cache__clock_ms(&f->clock);
 
-    if (tick == CACHE_LIFE_FOREVER)
+    if (at_ms == CACHE_NEVER)
         return CACHE_NEVER;
-    now_ms = cache__clock_ms(&f->clock);
-    at_ms = f->clock.start_ms + (uint64_t)(tick - 1) * f->clock.tick_ms;
     return at_ms > now_ms ? at_ms - now_ms : 0;
 }
 
@@ -1008,7 +1041,7 @@ CACHE_COLD bool cache__front_claimed(struct cache_front *f, uint32_t r)
 /* --- the front: reading -------------------------------------------------- */
 
 static const struct cache_reading cache__read_default CACHE_UNUSED = {
-    CACHE_STALE_DEFAULT, false, false, false, 0
+    CACHE_STALE_DEFAULT, false, false, false, 0, 0
 };
 
 /* A look-up on its way through the front. */
@@ -1025,10 +1058,12 @@ struct cache__reader {
     struct cache_front *f;
     struct cache_moment at;
     bool dirty, claimed;
-    uint32_t record; /* that holds the key; 0 = none */
-    bool served;     /* *out is filled in */
-    bool fresh;      /* with a value that is fresh */
-    bool unstored;   /* with one that the cells have no room for */
+    uint32_t record;  /* that holds the key; 0 = none */
+    bool served;      /* *out is filled in */
+    bool fresh;       /* with a value that is fresh */
+    bool unstored;    /* with one that the cells have no room for */
+    uint64_t version; /* of the value that was seen */
+    struct cache_life life;
     int answer;
 };
 
@@ -1067,11 +1102,17 @@ CACHE_COLD int cache__front_bend(const struct cache__reader *look, int answer,
 }
 
 CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
-                                     void *arg)
+                                     uint64_t version, void *arg)
 {
     struct cache__reader *look = (struct cache__reader *)arg;
     enum cache_verdict verdict = cache_life_verdict(life, &look->at);
 
+    look->version = version;
+    if (version < look->how->min_version && !look->dirty) {
+        look->answer =
+            look->claimed ? CACHE_CLAIM_MISS_WAIT : CACHE_CLAIM_MISS_YOU_LOAD;
+        return 0;
+    }
     look->answer = cache__front_bend(
         look, cache_decide(life, &look->at, look->dirty, look->claimed),
         verdict);
@@ -1131,15 +1172,16 @@ CACHE_COLD bool cache__front_peek(struct cache_front *f, const void *key,
  */
 CACHE_COLD int cache__front_put_own(struct cache_front *f, const void *key,
                                     uint64_t hash, const void *value,
-                                    const struct cache_life *life, bool retain)
+                                    const struct cache_life *life,
+                                    uint64_t version, bool retain)
 {
     int rc;
 
     retain = retain && cache__front_has(f, CACHE__HAS_RETAIN);
     if (retain)
         cache__front_retain(f, value);
-    rc =
-        f->type->put(f, key, value, life, hash, cache__front_cell_ttl(f, life));
+    rc = f->type->put(f, key, value, life, hash, cache__front_cell_ttl(f, life),
+                      &version);
     if (rc != 0 && retain)
         f->type->discard(key, value, f->config.cache.user);
     return rc;
@@ -1182,7 +1224,7 @@ CACHE_COLD int cache__front_undirty(struct cache_front *f,
     life = cache__front_life(
         f, NULL, 0, item->expires_ms ? item->expires_ms - now_ms : 0, f->epoch);
     look->unstored = cache__front_put_own(f, look->key, look->hash, look->out,
-                                          &life, true) != 0;
+                                          &life, 0, true) != 0;
     look->served = look->fresh = true;
     return CACHE_CLAIM_HIT;
 }
@@ -1301,12 +1343,14 @@ CACHE_COLD int cache__front_get(struct cache_front *f, const void *key,
 
 /* A load has failed: what is there lives on, and nobody asks for a while. */
 CACHE_COLD uint32_t cache__front_blame(struct cache_life *life,
-                                       const void *value, void *arg)
+                                       const void *value, uint64_t version,
+                                       void *arg)
 {
     struct cache__reader *look = (struct cache__reader *)arg;
     struct cache_front *f = look->f;
 
     (void)value;
+    (void)version;
     look->served = life->state >= 0 &&
                    cache_life_verdict(life, &look->at) != CACHE_VERDICT_GONE;
     if (!look->served || f->config.freshness.error_ttl_ms == 0)
@@ -1324,6 +1368,7 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
                                       uint32_t birth, int error)
 {
     struct cache_life life;
+    uint64_t version = 0;
 
     if (ttl_ms == 0) {
         if (error == CACHE_EKEY)
@@ -1333,7 +1378,7 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
     life = cache_life_of_none(&f->clock, ttl_ms, birth, error);
     cache__front_timed(f, &life);
     (void)f->type->put(f, key, NULL, &life, hash,
-                       cache__front_cell_ttl(f, &life));
+                       cache__front_cell_ttl(f, &life), &version);
 }
 
 /* What a load has brought goes to the cells: a value, that there is none, or an
@@ -1360,9 +1405,12 @@ CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
         return 0;
     }
     if (status == 0) {
+        if (loaded->version > CACHE_MAX_VERSION)
+            return CACHE_EINVAL;
         life = cache__front_life(f, NULL, loaded->ttl_ms, loaded->lifetime_ms,
                                  p->birth);
-        return cache__front_put_own(f, key, p->hash, value, &life, retain);
+        return cache__front_put_own(f, key, p->hash, value, &life,
+                                    loaded->version, retain);
     }
     look.f = f;
     look.at = cache__front_moment(f);
@@ -1409,7 +1457,7 @@ CACHE_COLD int cache__front_commit(struct cache_front *f,
                                    struct cache_claim *claim, const void *value,
                                    const struct cache_loaded *loaded)
 {
-    static const struct cache_loaded plain = { 0, 0, 0 };
+    static const struct cache_loaded plain = { 0, 0, 0, 0 };
     int rc = CACHE_ECONFLICT;
 
     cache__front_lock(f);
@@ -1720,7 +1768,7 @@ CACHE_COLD int cache__front_settle(struct cache_front *f, uint64_t barrier,
 /* --- the front: writing -------------------------------------------------- */
 
 static const struct cache_writing cache__write_default CACHE_UNUSED = {
-    NULL, 0, 0, false, false, CACHE_ACK_DEFAULT
+    NULL, 0, 0, false, false, CACHE_ACK_DEFAULT, NULL
 };
 
 /* Who keeps data is told when it is over. */
@@ -1750,10 +1798,12 @@ CACHE_INLINE bool cache__front_keeps(const struct cache_front *f,
 
 /* The cells hear of a write.  Returns 0, or why they refuse it. */
 CACHE_COLD int cache__front_apply(struct cache_front *f,
-                                  const struct cache_front_write *w, bool keep)
+                                  struct cache_front_write *w, bool keep)
 {
+    w->version = 0;
     if (w->value != NULL && keep)
-        return f->type->put(f, w->key, w->value, &w->life, w->hash, w->ttl_ms);
+        return f->type->put(f, w->key, w->value, &w->life, w->hash, w->ttl_ms,
+                            &w->version);
     (void)f->type->remove(f, w->key, w->hash);
     return 0;
 }
@@ -1761,8 +1811,7 @@ CACHE_COLD int cache__front_apply(struct cache_front *f,
 /* The same for a write that is accepted: where the cells have no room for the
  * new value, they keep no old one. */
 CACHE_COLD void cache__front_accept(struct cache_front *f,
-                                    const struct cache_front_write *w,
-                                    bool keep)
+                                    struct cache_front_write *w, bool keep)
 {
     if (cache__front_apply(f, w, keep) != 0)
         (void)f->type->remove(f, w->key, w->hash);
@@ -1790,6 +1839,36 @@ CACHE_COLD int cache__front_prepare(struct cache_front *f,
     return 0;
 }
 
+CACHE_COLD uint32_t cache__front_see_entry(struct cache_life *life,
+                                           const void *value, uint64_t version,
+                                           void *arg)
+{
+    struct cache__reader *look = (struct cache__reader *)arg;
+
+    (void)value;
+    look->life = *life;
+    look->version = version;
+    return 0;
+}
+
+/* A write that depends on a version finds it.  Under the lock: so nothing but
+ * an eviction happens until it is done. */
+CACHE_COLD int cache__front_expects(struct cache_front *f,
+                                    const struct cache_front_write *w)
+{
+    struct cache__reader look = cache__reader_of(w->key, w->hash, NULL, NULL);
+    enum cache_verdict verdict = CACHE_VERDICT_GONE;
+
+    if (!w->conditional)
+        return 0;
+    look.at = cache__front_moment(f);
+    if (f->type->visit(f, w->key, w->hash, cache__front_see_entry, &look))
+        verdict = cache_life_verdict(&look.life, &look.at);
+    if (verdict == CACHE_VERDICT_GONE || verdict == CACHE_VERDICT_NEGATIVE)
+        look.version = 0;
+    return look.version == w->expected ? 0 : CACHE_ECONFLICT;
+}
+
 /* Takes the key of a write that goes through, under the lock: waits for another
  * write of it, and overtakes a load. */
 CACHE_COLD int cache__front_begin_write(struct cache_front *f,
@@ -1807,6 +1886,9 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
             return rc;
         cache__front_overtake(f, w->key, w->hash);
     }
+    rc = cache__front_expects(f, w);
+    if (rc != 0)
+        return rc;
     rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE, &w->record);
     if (rc == 0)
         w->storing.version = f->behind ? ++f->writes.version : ++f->version;
@@ -1885,6 +1967,8 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
             cache__front_lock(f);
             rc = cache__front_end_write(f, w, keep);
         }
+    } else if (rc == 0 && (rc = cache__front_expects(f, w)) != 0) {
+        /* nothing is done */
     } else if (rc == 0 && f->behind && !how->skip_store) {
         rc = cache__front_write_behind(f, w, keep, until_ms);
         if (rc == 0 && (how->ack ? how->ack : f->config.ack) == CACHE_ACK_STORE)
@@ -1894,6 +1978,38 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
         rc = cache__front_apply(f, w, keep);
     }
     cache__front_unlock(f);
+    if (rc == 0 && how->version)
+        *how->version = w->version;
+    return rc;
+}
+
+/* name_entry, without the type: 0, or CACHE_EKEY if nothing is known. */
+CACHE_COLD int cache__front_entry(struct cache_front *f, const void *key,
+                                  uint64_t hash,
+                                  struct cache_loading_entry *out)
+{
+    struct cache__reader look = cache__reader_of(key, hash, NULL, NULL);
+    struct cache_loading_entry e;
+    int rc = CACHE_EKEY;
+
+    memset(&e, 0, sizeof e);
+    cache__front_lock(f);
+    look.at = cache__front_moment(f);
+    if (f->type->visit(f, key, hash, cache__front_see_entry, &look) &&
+        (e.verdict = cache_life_verdict(&look.life, &look.at)) !=
+            CACHE_VERDICT_GONE)
+        rc = f->type->entry(f, key, &e.entry);
+    if (rc == 0) {
+        e.refresh_ms = cache__front_ms(f, look.life.refresh_at);
+        e.fresh_ms = cache__front_ms(f, look.life.fresh_until);
+        e.stale_ms = cache__front_ms(f, look.life.stale_until);
+        e.dead_ms = cache__front_ms(f, look.life.dead_at);
+        e.error = look.life.state < 0 ? look.life.state : 0;
+        e.dirty = cache__front_dirty(f, key, &rc) != NULL;
+    }
+    cache__front_unlock(f);
+    if (rc == 0)
+        *out = e;
     return rc;
 }
 
@@ -1969,11 +2085,12 @@ CACHE_COLD void cache__front_invalidate(struct cache_front *f,
 }
 
 CACHE_COLD uint32_t cache__front_age(struct cache_life *life, const void *value,
-                                     void *arg)
+                                     uint64_t version, void *arg)
 {
     const struct cache__reader *look = (const struct cache__reader *)arg;
 
     (void)value;
+    (void)version;
     if (life->fresh_until > look->at.tick)
         life->fresh_until = look->at.tick;
     if (life->refresh_at > life->fresh_until)

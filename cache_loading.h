@@ -332,6 +332,7 @@
         name##__front_discard,                                                 \
         name##__front_visit,                                                   \
         name##__front_put,                                                     \
+        name##__front_entry,                                                   \
         name##__front_remove,                                                  \
         name##__front_keep,                                                    \
         name##__front_clear,                                                   \
@@ -362,14 +363,19 @@
         struct name##_cell *cell_ = &cells_->nodes[slot_].value;               \
         if (!cache__live(&cells_->base, name##__cells__options, slot_))        \
             return false;                                                      \
-        if (visitor(&cell_->life, &cell_->value, arg) & CACHE__VISIT_USED)     \
+        if (visitor(&cell_->life, &cell_->value,                               \
+                    cache__version_of(&cells_->base, name##__cells__options,   \
+                                      slot_),                                  \
+                    arg) &                                                     \
+            CACHE__VISIT_USED)                                                 \
             (void)cache__hit(&cells_->base, &name##__cells__kind, slot_,       \
                              hash_);                                           \
         return true;                                                           \
     }                                                                          \
     CACHE_UNUSED static int name##__front_put(                                 \
         struct cache_front *f, const void *key, const void *value,             \
-        const struct cache_life *life, uint64_t hash_, uint64_t ttl_ms)        \
+        const struct cache_life *life, uint64_t hash_, uint64_t ttl_ms,        \
+        uint64_t *version)                                                     \
     {                                                                          \
         struct name##__cells *cells_ = &((struct name *)(void *)f)->cells;     \
         const name##_key *key_ = (const name##_key *)key;                      \
@@ -381,13 +387,20 @@
         if (value)                                                             \
             cell_.value = *(const name##_value *)value;                        \
         cell_.life = *life;                                                    \
-        rc_ = name##__cells__put(cells_, key_, &cell_, hash_, ttl_ms,          \
-                                 CACHE__ANY);                                  \
+        rc_ = name##__cells__put_version(cells_, key_, &cell_, hash_, ttl_ms,  \
+                                         *version ? CACHE__OLDER : CACHE__ANY, \
+                                         version);                             \
         if (rc_ == 0 && value)                                                 \
             cache__front_tell(                                                 \
                 f, there_ ? CACHE_EVENT_UPDATE : CACHE_EVENT_INSERT, key,      \
                 value, 0);                                                     \
         return rc_;                                                            \
+    }                                                                          \
+    CACHE_UNUSED static int name##__front_entry(                               \
+        struct cache_front *f, const void *key, struct cache_entry *out)       \
+    {                                                                          \
+        return name##__cells_entry(&((struct name *)(void *)f)->cells,         \
+                                   *(const name##_key *)key, out);             \
     }                                                                          \
     CACHE_UNUSED static int name##__front_remove(                              \
         struct cache_front *f, const void *key, uint64_t hash_)                \
@@ -422,6 +435,7 @@
         at_ = cache__front_moment(&c->front);                                  \
         if (!cache_life_is_fresh(&cell_->life, &at_))                          \
             return false;                                                      \
+        cache__note_hit(&c->cells.base, name##__cells__options, slot_);        \
         cache__used(&c->cells.base, &name##__cells__kind, slot_, hash_);       \
         cache__count(name##__cells__options, &c->cells.base.stats.hits);       \
         *out = cell_->value;                                                   \
@@ -540,8 +554,9 @@
         struct name *c, const name##_key *keys, size_t n_,                     \
         name##_value *values, size_t *missing)                                 \
     {                                                                          \
-        static const struct cache_reading here_ = { CACHE_STALE_DEFAULT,       \
-                                                    false, false, true, 0 };   \
+        static const struct cache_reading here_ = {                            \
+            CACHE_STALE_DEFAULT, false, false, true, 0, 0                      \
+        };                                                                     \
         size_t n_missing_ = 0, i_;                                             \
         for (i_ = 0; i_ < n_; i_++)                                            \
             if (!name##__hit(c, &keys[i_], name##__hash(c, &keys[i_]),         \
@@ -549,6 +564,12 @@
                 name##__get_slowly(c, keys[i_], &values[i_], &here_) < 0)      \
                 missing[n_missing_++] = i_;                                    \
         return n_missing_;                                                     \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_entry(                               \
+        struct name *c, name##_key key, struct cache_loading_entry *out)       \
+    {                                                                          \
+        return cache__front_entry(&c->front, &key, name##__hash(c, &key),      \
+                                  out);                                        \
     }                                                                          \
     CACHE_UNUSED static inline bool name##_peek(                               \
         struct name *c, name##_key key, name##_value *out)                     \
@@ -685,6 +706,20 @@
         const struct cache_writing *how)                                       \
     {                                                                          \
         return name##__write(c, &key, &value, how);                            \
+    }                                                                          \
+    CACHE_UNUSED static inline int name##_put_if_version(                      \
+        struct name *c, name##_key key, name##_value value, uint64_t version)  \
+    {                                                                          \
+        struct cache_front_write write_;                                       \
+        memset(&write_, 0, sizeof write_);                                     \
+        write_.key = &key;                                                     \
+        write_.value = &value;                                                 \
+        write_.hash = name##__hash(c, &key);                                   \
+        write_.conditional = true;                                             \
+        write_.expected = version;                                             \
+        return c->front.type->options & CACHE_META_VERSION                     \
+                   ? cache__front_write(&c->front, &write_, NULL)              \
+                   : CACHE_EINVAL;                                             \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_many(                            \
         struct name *c, const name##_key *keys, const name##_value *values,    \

@@ -48,10 +48,12 @@ struct cache__fresh_look {
 };
 
 CACHE_COLD uint32_t cache__front_see_fresh(struct cache_life *life,
-                                           const void *value, void *arg)
+                                           const void *value, uint64_t version,
+                                           void *arg)
 {
     struct cache__fresh_look *look = (struct cache__fresh_look *)arg;
 
+    (void)version;
     look->found = cache_life_is_fresh(life, &look->at);
     if (!look->found)
         return 0;
@@ -156,7 +158,11 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
         uint32_t what_ = 0;                                                    \
         cache__inside = cells_;                                                \
         if (live_)                                                             \
-            what_ = visitor(&life_, &shard_->nodes[slot_].value.value, arg);   \
+            what_ = visitor(&life_, &shard_->nodes[slot_].value.value,         \
+                            cache__version_of(&shard_->base,                   \
+                                              name##__cells__shard__options,   \
+                                              slot_),                          \
+                            arg);                                              \
         cache__inside = outer_;                                                \
         if (what_ & CACHE__VISIT_CHANGED)                                      \
             name##__set_life(shard_, slot_, &life_);                           \
@@ -173,7 +179,8 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
 #define CACHE__DEFINE_SHARED_CELLS(name)                                       \
     CACHE_UNUSED static int name##__front_put(                                 \
         struct cache_front *f, const void *key, const void *value,             \
-        const struct cache_life *life, uint64_t hash_, uint64_t ttl_ms)        \
+        const struct cache_life *life, uint64_t hash_, uint64_t ttl_ms,        \
+        uint64_t *version)                                                     \
     {                                                                          \
         struct name##__cells *cells_ = &((struct name *)(void *)f)->cells;     \
         const name##_key *key_ = (const name##_key *)key;                      \
@@ -181,17 +188,24 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
                       name##__cells_contains(cells_, *key_);                   \
         struct name##_cell cell_;                                              \
         int rc_;                                                               \
-        (void)hash_;                                                           \
         memset(&cell_, 0, sizeof cell_);                                       \
         if (value)                                                             \
             cell_.value = *(const name##_value *)value;                        \
         cell_.life = *life;                                                    \
-        rc_ = name##__cells__put(cells_, key_, &cell_, ttl_ms, CACHE__ANY);    \
+        rc_ = name##__cells__put_version(cells_, key_, &cell_, hash_, ttl_ms,  \
+                                         *version ? CACHE__OLDER : CACHE__ANY, \
+                                         version);                             \
         if (rc_ == 0 && value)                                                 \
             cache__front_tell(                                                 \
                 f, there_ ? CACHE_EVENT_UPDATE : CACHE_EVENT_INSERT, key,      \
                 value, 0);                                                     \
         return rc_;                                                            \
+    }                                                                          \
+    CACHE_UNUSED static int name##__front_entry(                               \
+        struct cache_front *f, const void *key, struct cache_entry *out)       \
+    {                                                                          \
+        return name##__cells_entry(&((struct name *)(void *)f)->cells,         \
+                                   *(const name##_key *)key, out);             \
     }                                                                          \
     CACHE_UNUSED static int name##__front_remove(                              \
         struct cache_front *f, const void *key, uint64_t hash_)                \
