@@ -183,7 +183,8 @@ install:
 	install -d $(DESTDIR)$(PREFIX)/include/cache/stores \
 	    $(DESTDIR)$(PREFIX)/include/cache/codecs \
 	    $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 644 cache.h cache_policies.h cache_shared.h cache_store.h cache_async.h \
+	install -m 644 cache.h cache_policies.h cache_shared.h cache_store.h cache_journal.h \
+	    cache_async.h \
 	    $(DESTDIR)$(PREFIX)/include/cache
 	install -m 644 stores/*.h $(DESTDIR)$(PREFIX)/include/cache/stores
 	install -m 644 codecs/*.h $(DESTDIR)$(PREFIX)/include/cache/codecs
