@@ -70,6 +70,8 @@
  *   failed, or if it cannot be cut off, the segment is given up at its durable
  *   end, and a new one begun: a second sync of the same file may succeed
  *   without having written anything.
+ *   On a full disk the stored mark is written to path.lock, in place, so that
+ *   segments can be deleted that fill it.
  *   So an error means "unknown": the write may be replayed all the same, in its
  *   place in the order.
  *   With process_only, a power cut may lose what was acknowledged, and may
@@ -148,8 +150,8 @@
 /* What open needs.  Zero means the default that is named. */
 struct cache_journal_config {
     const char *path;       /* what the segments' names begin with; required.
-                               The directory must exist.  path.lock is made, is
-                               empty and stays. */
+                               The directory must exist.  path.lock is made and
+                               stays. */
     uint64_t segment_bytes; /* a segment that has so many is the last one but
                                one; 0 = CACHE_JOURNAL_DEFAULT_SEGMENT_BYTES */
     size_t buffer_bytes;    /* of each of the two buffers, and so the largest
@@ -966,6 +968,36 @@ CACHE_COLD int cache__journal_verify(struct cache__journal_reader *r,
     return rc;
 }
 
+/* The mark that a full disk has left in path.lock, if it is this journal's. */
+CACHE_COLD int cache__journal_noted(struct cache__journal_opening *o)
+{
+    struct cache__journal_reader *r = &o->reader;
+    struct cache_journal *j = r->j;
+    struct cache__journal_block block;
+    const unsigned char *p;
+    struct stat file;
+    int rc;
+
+    (void)snprintf(j->name + j->path_len, 24, ".lock");
+    cache__journal_leave(r);
+    if (fstat(j->lock_fd, &file) != 0)
+        return cache__journal_fail(j, CACHE_EIO, j->name, strerror(errno));
+    if (file.st_size < (off_t)CACHE_JOURNAL_HEADER) {
+        memset(j->mark.bytes, 0, CACHE_JOURNAL_HEADER);
+        rc = cache__journal_write(j->lock_fd, j->mark.bytes,
+                                  CACHE_JOURNAL_HEADER, 0);
+        return rc == 0 ? 0 : cache__journal_fail(j, rc, j->name, NULL);
+    }
+    r->fd = j->lock_fd;
+    r->len = 0;
+    rc = cache__journal_see(r, 0, CACHE_JOURNAL_HEADER, &p);
+    r->fd = -1;
+    if (rc == 0 && j->id != 0 && cache__journal_decode(j, p, 0, 0, &block) &&
+        block.stored > j->recorded && block.stored <= j->written)
+        j->recorded = block.stored;
+    return rc;
+}
+
 /* Reads all segments.  Nothing has been changed or replayed yet. */
 CACHE_COLD int cache__journal_verify_all(struct cache__journal_opening *o)
 {
@@ -978,6 +1010,8 @@ CACHE_COLD int cache__journal_verify_all(struct cache__journal_opening *o)
     j->ends_empty = true;
     for (i = 0; i < j->n_segments && rc == 0; i++)
         rc = cache__journal_verify(&o->reader, &j->segments[i]);
+    if (rc == 0)
+        rc = cache__journal_noted(o);
     if (rc != 0 || j->n_segments == 0)
         return rc;
     /* Those before the first are gone, because the store has all that is in
@@ -1210,6 +1244,27 @@ CACHE_COLD int cache__journal_commit(struct cache_journal *j,
     return 0;
 }
 
+/* Records the mark in path.lock, which has room for it: on a full disk no commit
+ * can, and what is stored could not be deleted to make room. */
+CACHE_COLD int cache__journal_note_stored(struct cache_journal *j,
+                                          uint64_t stored)
+{
+    struct cache__journal_block block;
+    int rc;
+
+    memset(&block, 0, sizeof block);
+    block.before = block.last = j->written;
+    block.stored = stored < j->written ? stored : j->written;
+    cache__journal_encode(j, j->mark.bytes, 0, 0, &block);
+    rc = cache__journal_write(j->lock_fd, j->mark.bytes, CACHE_JOURNAL_HEADER,
+                              0);
+    if (rc == 0 && !j->config.process_only)
+        rc = cache__journal_sync(j->lock_fd, true);
+    if (rc == 0)
+        j->recorded = block.stored;
+    return rc;
+}
+
 /* --- the thread ---------------------------------------------------------- */
 
 CACHE_COLD uint64_t cache__journal_oldest_last(const struct cache_journal *j)
@@ -1312,10 +1367,9 @@ CACHE_COLD void *cache__journal_thread(void *user)
         j->n_begun++;
         (void)pthread_mutex_unlock(&j->lock);
         rc = cache__journal_commit(j, b, stored);
-        /* On a full disk a mark may still fit, and make room. */
-        if (rc == 0 || (rc == CACHE_EFULL && b != &j->mark &&
-                        stored >= cache__journal_oldest_last(j) &&
-                        cache__journal_commit(j, &j->mark, stored) == 0))
+        if (rc == 0 ||
+            (rc == CACHE_EFULL && stored >= cache__journal_oldest_last(j) &&
+             cache__journal_note_stored(j, stored) == 0))
             cache__journal_delete_stored(j);
         (void)pthread_mutex_lock(&j->lock);
         cache__journal_ended(j, b, rc);
