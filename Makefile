@@ -41,7 +41,7 @@ ASAN = -O0 -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
-TSAN_TESTS = test_sqlite test_async test_shared test_shared_stress \
+TSAN_TESTS = test_sqlite test_async test_journal test_shared test_shared_stress \
     test_shared_locks test_history test_histogram
 CLANG_TSAN_TESTS = test_shared_stress test_history
 

@@ -19,7 +19,7 @@ compile() { # compiler standard file
 for header in *.h stores/*.h codecs/*.h; do
     # libuv's and POSIX' own headers do not go with a strict standard.
     strict="c11 c17"
-    grep -q -E '#include (<(uv|pthread)\.h>|"(\.\./)?cache_(front|loading)\.h")' \
+    grep -q -E '#include (<(uv|pthread)\.h>|"(\.\./)?cache_(front|journal|loading)\.h")' \
         "$header" && strict=
     file=build/headers/$(echo "$header" | tr / _)
     printf '#include "%s"\n#include "%s"\nint main(void) { return 0; }\n' \
