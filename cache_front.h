@@ -43,7 +43,7 @@
 #include "cache_store.h"
 
 #if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
+#include "cache_journal.h"
 #define CACHE__THREADS 1
 #endif
 
@@ -60,8 +60,9 @@ enum cache_strategy {
 /* What a put survives that has returned 0. */
 enum cache_ack {
     CACHE_ACK_DEFAULT, /* config.ack; of that: STORE, or with write-behind
-                          MEMORY */
+                                                    JOURNAL if there is one, else MEMORY */
     CACHE_ACK_MEMORY,  /* nothing: it is in the cache and the dirty buffer */
+    CACHE_ACK_JOURNAL, /* kill -9 and a power cut: it is in the journal */
     CACHE_ACK_STORE    /* what the store survives: it has been written there */
 };
 
@@ -98,6 +99,12 @@ struct cache_loading_config {
                                             the pace of its caller */
     enum cache_when_full when_full;
     enum cache_ack ack;
+#ifdef CACHE__THREADS
+    struct cache_journal_config journal; /* of write-behind: with journal.path
+                                            what is dirty survives the process,
+                                            and init goes on with it.  Its hooks
+                                            come from `cache` if it has none */
+#endif
     uint64_t (*wall_now)(void *user); /* unix ms; NULL = the system's */
 };
 
@@ -385,6 +392,9 @@ struct cache_front_write {
     bool conditional;  /* only over a value of this version: */
     uint64_t expected; /* 0 = only if there is none */
     uint64_t version;  /* what the value has got */
+#ifdef CACHE__THREADS
+    struct cache_journal_ticket ticket; /* of write-behind with a journal */
+#endif
     int status;
 };
 
@@ -490,10 +500,14 @@ struct cache_front {
     struct cache_store_batch *returned; /* by the store, not looked at yet */
     uint64_t random;                    /* of the jitter */
     uint64_t version;                   /* of the latest write */
+    uint64_t n_lost;                    /* writes that close gave up */
     unsigned char *scratch; /* a key and a value as bytes, and as objects */
     size_t key_max, value_max;
     void *memory;
 #ifdef CACHE__THREADS
+    struct cache_journal journal;
+    bool journals;          /* there is one */
+    bool safe;              /* closing: what the journal has is not lost */
     pthread_mutex_t lock;   /* of all below the first members */
     pthread_cond_t changed; /* a claim is over, a batch has come back */
 #endif
@@ -518,6 +532,16 @@ CACHE_INLINE void cache__front_unlock(struct cache_front *f)
         (void)pthread_mutex_unlock(&f->lock);
 #else
     (void)f;
+#endif
+}
+
+CACHE_INLINE bool cache__front_journals(const struct cache_front *f)
+{
+#ifdef CACHE__THREADS
+    return f->journals;
+#else
+    (void)f;
+    return false;
 #endif
 }
 
@@ -1593,6 +1617,71 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     return cache__front_deliver(f, &claim, out, value, &loaded);
 }
 
+/* --- the front: the journal ---------------------------------------------- */
+
+/* A journal is between a put and the dirty buffer: what it has survives, and
+ * the next init finds it there.  Without threads there is none. */
+
+/* Appends a write, which is accepted: with the version that it will have.
+ * Returns 0 or the journal's error. */
+CACHE_COLD int cache__front_append(struct cache_front *f,
+                                   struct cache_store_item *item,
+                                   struct cache_front_write *w)
+{
+#ifdef CACHE__THREADS
+    item->version = f->writes.version + 1;
+    if (f->journals)
+        return cache_journal_append(&f->journal, item, &w->ticket);
+#else
+    (void)f;
+    (void)item;
+    (void)w;
+#endif
+    return 0;
+}
+
+/* Waits, without the lock, until a write is in the journal. */
+CACHE_COLD int cache__front_await_journal(struct cache_front *f,
+                                          struct cache_front_write *w,
+                                          uint64_t until_ms)
+{
+#ifdef CACHE__THREADS
+    uint64_t now_ms = cache__clock_ms(&f->clock);
+
+    return cache_journal_wait(&f->journal, &w->ticket,
+                              until_ms > now_ms ? until_ms - now_ms : 0);
+#else
+    (void)f;
+    (void)w;
+    (void)until_ms;
+    return 0;
+#endif
+}
+
+/* The journal may forget what the store has. */
+CACHE_COLD void cache__front_note_stored(struct cache_front *f)
+{
+#ifdef CACHE__THREADS
+    if (f->journals)
+        cache_journal_stored(&f->journal, cache_wb_stored(&f->writes));
+#else
+    (void)f;
+#endif
+}
+
+/* Closing: this write is not lost, for the journal has it. */
+CACHE_COLD bool cache__front_in_journal(const struct cache_front *f,
+                                        uint64_t version)
+{
+#ifdef CACHE__THREADS
+    return f->safe && version <= cache_journal_durable(&f->journal);
+#else
+    (void)f;
+    (void)version;
+    return false;
+#endif
+}
+
 /* --- the front: write-behind --------------------------------------------- */
 
 CACHE_COLD void cache__front_letter(const struct cache_store_item *item,
@@ -1601,6 +1690,9 @@ CACHE_COLD void cache__front_letter(const struct cache_store_item *item,
     struct cache_front *f = (struct cache_front *)user;
     struct cache_event event;
 
+    if (cache__front_in_journal(f, item->version))
+        return; /* the next init has it */
+    f->n_lost += item->status == CACHE_ECLOSED;
     if (f->config.write_behind.on_dead_letter)
         f->config.write_behind.on_dead_letter(item,
                                               f->config.write_behind.user);
@@ -1627,6 +1719,7 @@ CACHE_COLD void cache__front_collect(struct cache_front *f)
         for (i = 0; i < batch->n_items && event.status == 0; i++)
             event.status = batch->items[i].status;
         cache_wb_complete(&f->writes, batch, cache__clock_ms(&f->clock));
+        cache__front_note_stored(f);
         if (cache__front_has(f, CACHE__HAS_EVENT))
             f->type->tell(&event, f->config.cache.user);
     }
@@ -1928,15 +2021,24 @@ CACHE_COLD int cache__front_write_behind(struct cache_front *f,
             rc = cache__front_encode(f->config.value_codec, w->value,
                                      &item.value);
         if (rc == 0)
-            rc = cache_wb_write(&f->writes, &item, cache__clock_ms(&f->clock));
+            rc = cache_wb_accepts(&f->writes, &item);
+        if (rc == 0 && (rc = cache__front_append(f, &item, w)) == CACHE_EFULL) {
+            cache__front_wait(f); /* for the disk */
+            if (cache__clock_ms(&f->clock) < until_ms)
+                continue;
+        }
         if (rc != CACHE_EFULL ||
             f->config.when_full != CACHE_FULL_WRITE_THROUGH ||
             cache__clock_ms(&f->clock) >= until_ms)
             break;
-        cache__front_push(f, f->config.write_behind.max_batch);
+        cache__front_push(f, f->writes.config.max_batch);
         if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
             cache__front_wait(f);
     }
+    if (rc == CACHE_EFULL)
+        f->writes.stats.n_refused++;
+    if (rc == 0)
+        rc = cache_wb_write(&f->writes, &item, cache__clock_ms(&f->clock));
     if (rc != 0)
         return rc;
     w->storing.version = f->writes.version;
@@ -1951,11 +2053,15 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
                                   const struct cache_writing *how)
 {
     uint64_t until_ms = cache__front_deadline(f, 0);
+    enum cache_ack ack;
     bool keep;
     int rc;
 
     how = how ? how : &cache__write_default;
     keep = cache__front_keeps(f, how);
+    ack = how->ack ? how->ack : f->config.ack;
+    if (ack == CACHE_ACK_JOURNAL && !cache__front_journals(f))
+        return CACHE_EINVAL;
     cache__front_lock(f);
     rc = f->open ? cache__front_prepare(f, w, how) : CACHE_ECLOSED;
     w->storing.expires_ms = cache__front_expires(f, how);
@@ -1971,7 +2077,7 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
         /* nothing is done */
     } else if (rc == 0 && f->behind && !how->skip_store) {
         rc = cache__front_write_behind(f, w, keep, until_ms);
-        if (rc == 0 && (how->ack ? how->ack : f->config.ack) == CACHE_ACK_STORE)
+        if (rc == 0 && ack == CACHE_ACK_STORE)
             rc = cache__front_settle(f, cache_wb_flush(&f->writes), until_ms);
     } else if (rc == 0) {
         cache__front_overtake(f, w->key, w->hash);
@@ -1980,6 +2086,8 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     cache__front_unlock(f);
     if (rc == 0 && how->version)
         *how->version = w->version;
+    if (rc == 0 && f->behind && !how->skip_store && ack == CACHE_ACK_JOURNAL)
+        rc = cache__front_await_journal(f, w, until_ms);
     return rc;
 }
 
@@ -2302,6 +2410,13 @@ CACHE_COLD int cache__front_strategies(const struct cache_loading_config *c,
                     wb->max_dirty || wb->max_batch || wb->max_in_flight ||
                     wb->max_attempts || wb->on_dead_letter))
         return CACHE_ESTRATEGY;
+#ifdef CACHE__THREADS
+    if (c->journal.path ? !behind : c->ack == CACHE_ACK_JOURNAL)
+        return CACHE_ESTRATEGY;
+#else
+    if (c->ack == CACHE_ACK_JOURNAL)
+        return CACHE_ESTRATEGY;
+#endif
     if (c->store == NULL && ((reads && !loads) || (writes && !stores)))
         return CACHE_ENOSTORE;
 #ifndef CACHE__THREADS
@@ -2349,6 +2464,16 @@ CACHE_COLD int cache__front_config(struct cache_loading_config *out,
     if (out->ack == CACHE_ACK_DEFAULT)
         out->ack = out->writes == CACHE_WRITE_BEHIND ? CACHE_ACK_MEMORY
                                                      : CACHE_ACK_STORE;
+#ifdef CACHE__THREADS
+    if (config->ack == CACHE_ACK_DEFAULT && out->journal.path)
+        out->ack = CACHE_ACK_JOURNAL;
+    if (out->journal.alloc == NULL && out->journal.free == NULL) {
+        out->journal.alloc = out->cache.alloc;
+        out->journal.free = out->cache.free;
+    }
+    if (out->journal.user == NULL)
+        out->journal.user = out->cache.user;
+#endif
     if (out->writes != CACHE_WRITE_BEHIND)
         return 0;
     wb->max_key_bytes = out->key_codec->max_bytes;
@@ -2427,6 +2552,61 @@ CACHE_COLD void cache__front_wb_free(void *memory, void *user)
         free(memory);
 }
 
+#ifdef CACHE__THREADS
+/* A write of the journal becomes dirty again.  Where there are more of them
+ * than may be, the store gets some. */
+CACHE_COLD int cache__front_replay(const struct cache_store_item *item,
+                                   void *user)
+{
+    struct cache_front *f = (struct cache_front *)user;
+    uint64_t until_ms = cache__front_deadline(f, 0);
+    int rc;
+
+    cache__front_lock(f);
+    while ((rc = cache_wb_accepts(&f->writes, item)) == CACHE_EFULL &&
+           cache__clock_ms(&f->clock) < until_ms) {
+        cache__front_push(f, f->writes.config.max_batch);
+        if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
+            cache__front_wait(f);
+    }
+    f->writes.version = item->version - 1;
+    if (rc == 0)
+        rc = cache_wb_write(&f->writes, item, cache__clock_ms(&f->clock));
+    cache__front_unlock(f);
+    return rc;
+}
+
+/* What was sent to the store while init went on has to come back. */
+CACHE_COLD void cache__front_recall(struct cache_front *f)
+{
+    cache__front_lock(f);
+    cache__front_collect(f);
+    while (f->behind && f->writes.n_in_flight > 0) {
+        cache__front_wait(f);
+        cache__front_collect(f);
+    }
+    cache__front_unlock(f);
+}
+
+CACHE_COLD int cache__front_open_journal(struct cache_front *f)
+{
+    int rc;
+
+    if (f->config.journal.path == NULL)
+        return 0;
+    rc = cache_journal_open(&f->journal, &f->config.journal,
+                            cache__front_replay, f);
+    f->config.journal.path = NULL; /* the caller's; used no more */
+    if (rc != 0) {
+        cache__front_recall(f);
+        return rc;
+    }
+    f->journals = true;
+    f->writes.version = cache_journal_last(&f->journal);
+    return 0;
+}
+#endif
+
 /* Makes the front of cells that are there: their clock is this one. */
 CACHE_COLD int cache__front_init(struct cache_front *f,
                                  const struct cache_front_type *type,
@@ -2466,11 +2646,15 @@ CACHE_COLD int cache__front_init(struct cache_front *f,
         rc = cache_wb_init(&f->writes, &wb);
     }
 #ifdef CACHE__THREADS
-    if (rc == 0 && pthread_mutex_init(&f->lock, NULL) != 0)
+    if (rc == 0 && pthread_mutex_init(&f->lock, NULL) != 0) {
         rc = CACHE_ENOMEM;
-    else if (rc == 0 && pthread_cond_init(&f->changed, NULL) != 0) {
-        (void)pthread_mutex_destroy(&f->lock);
-        rc = CACHE_ENOMEM;
+    } else if (rc == 0) {
+        if (pthread_cond_init(&f->changed, NULL) != 0)
+            rc = CACHE_ENOMEM;
+        else if ((rc = cache__front_open_journal(f)) != 0)
+            (void)pthread_cond_destroy(&f->changed);
+        if (rc != 0)
+            (void)pthread_mutex_destroy(&f->lock);
     }
 #endif
     if (rc != 0) {
@@ -2484,12 +2668,29 @@ CACHE_COLD int cache__front_init(struct cache_front *f,
     return 0;
 }
 
+/* What is dirty and in the journal is not lost.  Returns 0, or why the journal
+ * does not have it. */
+CACHE_COLD int cache__front_close_journal(struct cache_front *f)
+{
+#ifdef CACHE__THREADS
+    if (!f->journals)
+        return 0;
+    f->journals = false;
+    f->safe = true;
+    return cache_journal_close(&f->journal);
+#else
+    (void)f;
+    return 0;
+#endif
+}
+
 /* name_close, without the type: from now on nothing is written. */
 CACHE_COLD int cache__front_close(struct cache_front *f, uint64_t timeout_ms,
                                   uint64_t *n_lost)
 {
     uint64_t until_ms;
     bool in_time = true;
+    int rc;
 
     if (n_lost)
         *n_lost = 0;
@@ -2504,18 +2705,19 @@ CACHE_COLD int cache__front_close(struct cache_front *f, uint64_t timeout_ms,
         if (cache_wb_n_dirty(&f->writes) > 0 && in_time)
             cache__front_wait(f);
     }
-    if (f->behind)
-        (void)cache_wb_give_up(&f->writes);
     while (f->behind && f->writes.n_in_flight > 0) {
         cache__front_wait(f);
         cache__front_collect(f);
     }
-    if (n_lost && f->behind)
-        *n_lost = f->writes.stats.n_lost;
+    rc = cache__front_close_journal(f);
+    if (f->behind)
+        (void)cache_wb_give_up(&f->writes);
+    if (n_lost)
+        *n_lost = f->n_lost;
+    if (f->n_lost + f->writes.stats.n_dead > 0)
+        rc = CACHE_EDEADLETTER;
     cache__front_unlock(f);
-    return f->behind && f->writes.stats.n_lost + f->writes.stats.n_dead > 0
-               ? CACHE_EDEADLETTER
-               : 0;
+    return rc;
 }
 
 CACHE_COLD void cache__front_destroy(struct cache_front *f)

@@ -571,6 +571,29 @@ CACHE_COLD uint32_t cache__wb_hash(const struct cache_wb *w,
 }
 
 /*
+ * What cache_wb_write would say to a write, which changes nothing.
+ * Returns 0, CACHE_EFULL, CACHE_ETOOBIG, CACHE_EINVAL or CACHE_ECLOSED.
+ */
+CACHE_COLD int cache_wb_accepts(const struct cache_wb *w,
+                                const struct cache_store_item *item)
+{
+    if (w->closed)
+        return CACHE_ECLOSED;
+    if ((item->op != CACHE_STORE_PUT && item->op != CACHE_STORE_REMOVE) ||
+        item->key.len == 0)
+        return CACHE_EINVAL;
+    if (item->key.len > w->config.max_key_bytes ||
+        (item->op == CACHE_STORE_PUT &&
+         item->value.len > w->config.max_value_bytes))
+        return CACHE_ETOOBIG;
+    return w->n_keys == w->config.max_dirty &&
+                   *cache__wb_find(w, item->key,
+                                   cache__wb_hash(w, item->key)) == 0
+               ? CACHE_EFULL
+               : 0;
+}
+
+/*
  * Accepts a write (item->op PUT or REMOVE; key, value and expires_ms are read,
  * copied and not kept).
  * Returns 0; CACHE_EFULL if max_dirty other keys are dirty; CACHE_ETOOBIG;
@@ -582,24 +605,16 @@ CACHE_COLD int cache_wb_write(struct cache_wb *w,
 {
     struct cache_store_item write = *item;
     uint32_t hash, r, *at;
+    int rc = cache_wb_accepts(w, item);
 
-    if (w->closed)
-        return CACHE_ECLOSED;
-    if ((write.op != CACHE_STORE_PUT && write.op != CACHE_STORE_REMOVE) ||
-        write.key.len == 0)
-        return CACHE_EINVAL;
+    if (rc == CACHE_EFULL)
+        w->stats.n_refused++;
+    if (rc != 0)
+        return rc;
     if (write.op == CACHE_STORE_REMOVE)
         write.value.len = 0;
-    if (write.key.len > w->config.max_key_bytes ||
-        write.value.len > w->config.max_value_bytes)
-        return CACHE_ETOOBIG;
-
     hash = cache__wb_hash(w, write.key);
     at = cache__wb_find(w, write.key, hash);
-    if (*at == 0 && w->n_keys == w->config.max_dirty) {
-        w->stats.n_refused++;
-        return CACHE_EFULL;
-    }
     write.version = ++w->version;
     w->stats.n_accepted++;
     if (*at != 0 && w->records[*at].state != CACHE_WB_SENT) {
@@ -826,6 +841,15 @@ CACHE_COLD bool cache_wb_is_stored(const struct cache_wb *w, uint64_t barrier)
     uint32_t oldest = w->ages[0].newer;
 
     return oldest == 0 || w->records[oldest].first_version > barrier;
+}
+
+/* The store has every write up to this version, or it was given to
+ * on_dead_letter. */
+CACHE_COLD uint64_t cache_wb_stored(const struct cache_wb *w)
+{
+    uint32_t oldest = w->ages[0].newer;
+
+    return oldest ? w->records[oldest].first_version - 1 : w->version;
 }
 
 /* Keys whose newest write the store does not have yet. */
