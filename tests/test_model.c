@@ -276,15 +276,6 @@ KIND_CALLBACKS(text, model_value_left);
     HEAVY_WORD_SUBJECT(name##_all, policy | CACHE__FEATURE_BITS);              \
     HEAVY_TEXT_SUBJECT(name##_all, policy | CACHE__FEATURE_BITS)
 
-/* Metadata, all and each alone, with and without the clock of expiry. */
-#define META (CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION)
-#define EACH_META(name, policy)                                                \
-    WORD_SUBJECT(name##_meta, policy | META);                                  \
-    TEXT_SUBJECT(name##_meta, policy | META | CACHE_EXPIRY);                   \
-    WORD_SUBJECT(name##_times, policy | CACHE_META_TIMES | CACHE_EXPIRY);      \
-    WORD_SUBJECT(name##_count, policy | CACHE_META_COUNT | CACHE_PINS);        \
-    WORD_SUBJECT(name##_version, policy | CACHE_META_VERSION | CACHE_STATS)
-
 EACH_FEATURE(lru, CACHE_LRU);
 SOME_FEATURES(fifo, CACHE_FIFO);
 SOME_FEATURES(sieve, CACHE_SIEVE);
@@ -294,8 +285,14 @@ EACH_LIMIT(lru, CACHE_LRU);
 EACH_LIMIT(sieve, CACHE_SIEVE);
 EACH_LIMIT(clock, CACHE_CLOCK);
 EACH_LIMIT(dynamic, CACHE_POLICY_DYNAMIC);
-EACH_META(lru, CACHE_LRU);
-EACH_META(sieve, CACHE_SIEVE);
+
+/* Metadata, all and each alone, with and without the clock of expiry. */
+#define META (CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION)
+WORD_SUBJECT(meta, CACHE_LRU | META);
+TEXT_SUBJECT(meta, CACHE_LRU | META | CACHE_EXPIRY);
+WORD_SUBJECT(times, CACHE_LRU | CACHE_META_TIMES | CACHE_EXPIRY);
+WORD_SUBJECT(count, CACHE_SIEVE | CACHE_META_COUNT | CACHE_PINS);
+WORD_SUBJECT(version, CACHE_SIEVE | CACHE_META_VERSION | CACHE_STATS);
 
 WORD_SUBJECT(dynamic, CACHE_POLICY_DYNAMIC);
 WORD_SUBJECT(dynamic_stats, CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | CACHE_STATS);
@@ -315,17 +312,13 @@ WORD_SUBJECT(dynamic_meta, CACHE_POLICY_DYNAMIC | CACHE_EXPIRY | META);
         &name##_both_word_subject, &name##_all_word_subject,                   \
         &name##_all_text_subject
 
-#define LIST_META(name)                                                        \
-    &name##_meta_word_subject, &name##_meta_text_subject,                      \
-        &name##_times_word_subject, &name##_count_word_subject,                \
-        &name##_version_word_subject
-
 /* Of types that name their policy. */
 static const struct model_subject *const subjects[] = {
-    LIST_FEATURES(lru), LIST_SOME(fifo),    LIST_SOME(sieve),
-    LIST_SOME(clock),   LIST_LIMITS(fifo),  LIST_LIMITS(lru),
-    LIST_LIMITS(sieve), LIST_LIMITS(clock), LIST_META(lru),
-    LIST_META(sieve),
+    LIST_FEATURES(lru),    LIST_SOME(fifo),     LIST_SOME(sieve),
+    LIST_SOME(clock),      LIST_LIMITS(fifo),   LIST_LIMITS(lru),
+    LIST_LIMITS(sieve),    LIST_LIMITS(clock),  &meta_word_subject,
+    &meta_text_subject,    &times_word_subject, &count_word_subject,
+    &version_word_subject,
 };
 
 /* Of types whose policy a config names. */
