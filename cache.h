@@ -160,6 +160,10 @@ enum cache_option {
     CACHE_META_VERSION = 0x20000, /* a version of its value, that puts may
                                      depend on: name_put_if_version */
 
+    CACHE_TIMINGS = 0x40000, /* loading caches: histograms of how long loads,
+                                stores, reads and writes take
+                                (cache_loading.h) */
+
     CACHE__SHARD = 0x4000, /* one of the caches that make a shared one */
     CACHE__TIMED = CACHE_EXPIRY | CACHE_META_TIMES, /* either reads the clock */
     CACHE__POLICY_BITS = 0x3f,

@@ -135,6 +135,15 @@ cache_life_verdict(const struct cache_life *life, const struct cache_moment *at)
                                         : CACHE_VERDICT_FALLBACK;
 }
 
+/* There is a value that may be served, if only as a fallback. */
+CACHE_INLINE bool cache_life_has_value(const struct cache_life *life,
+                                       const struct cache_moment *at)
+{
+    enum cache_verdict verdict = cache_life_verdict(life, at);
+
+    return verdict != CACHE_VERDICT_GONE && verdict != CACHE_VERDICT_NEGATIVE;
+}
+
 /* The verdict is FRESH: the usual case, in few instructions. */
 CACHE_INLINE bool cache_life_is_fresh(const struct cache_life *life,
                                       const struct cache_moment *at)

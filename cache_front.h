@@ -40,6 +40,7 @@
 #define CACHE_FRONT_H
 
 #include "cache_freshness.h"
+#include "cache_histogram.h"
 #include "cache_store.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -106,7 +107,18 @@ struct cache_loading_config {
                                             come from `cache` if it has none */
 #endif
     uint64_t (*wall_now)(void *user); /* unix ms; NULL = the system's */
+    uint64_t (*now_ns)(void *user);   /* of CACHE_TIMINGS; NULL = the system's
+                                         monotonic clock */
 };
+
+/* What CACHE_TIMINGS measures, in nanoseconds. */
+enum cache_timing {
+    CACHE_TIMING_LOAD,  /* a call of a loader, or of the store's */
+    CACHE_TIMING_STORE, /* a call that writes to the store */
+    CACHE_TIMING_READ,  /* get, claim and load, from call to return */
+    CACHE_TIMING_WRITE  /* put and remove, from call to return */
+};
+#define CACHE__N_TIMINGS ((size_t)CACHE_TIMING_WRITE + 1)
 
 /* Counters since init; needs CACHE_STATS. */
 struct cache_loading_stats {
@@ -501,6 +513,7 @@ struct cache_front {
     uint64_t random;                    /* of the jitter */
     uint64_t version;                   /* of the latest write */
     uint64_t n_lost;                    /* writes that close gave up */
+    struct cache_histogram *timings;    /* by enum cache_timing; NULL = off */
     unsigned char *scratch; /* a key and a value as bytes, and as objects */
     size_t key_max, value_max;
     void *memory;
@@ -707,6 +720,54 @@ cache__front_life(struct cache_front *f,
     return life;
 }
 
+/* --- the front: timings -------------------------------------------------- */
+
+CACHE_COLD uint64_t cache__front_now_ns(const struct cache_front *f)
+{
+    struct timespec now;
+
+    if (f->config.now_ns)
+        return f->config.now_ns(f->config.cache.user);
+#if defined(CLOCK_MONOTONIC)
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+        return 0;
+#else
+    if (timespec_get(&now, TIME_UTC) != TIME_UTC)
+        return 0;
+#endif
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Something begins that is measured.  `options` is a constant of the caller's
+ * where it matters. */
+CACHE_INLINE uint64_t cache__front_begin(const struct cache_front *f,
+                                         uint32_t options)
+{
+    return options & CACHE_TIMINGS ? cache__front_now_ns(f) : 0;
+}
+
+CACHE_COLD void cache__front_took(struct cache_front *f, enum cache_timing what,
+                                  uint64_t begun_ns)
+{
+    uint64_t now_ns = cache__front_now_ns(f);
+    uint64_t ns = now_ns > begun_ns ? now_ns - begun_ns : 0;
+
+#ifdef CACHE__THREADS
+    if (f->type->shared) {
+        cache_histogram_add_shared(&f->timings[what], ns);
+        return;
+    }
+#endif
+    cache_histogram_add(&f->timings[what], ns);
+}
+
+CACHE_INLINE void cache__front_end(struct cache_front *f, uint32_t options,
+                                   enum cache_timing what, uint64_t begun_ns)
+{
+    if (options & CACHE_TIMINGS)
+        cache__front_took(f, what, begun_ns);
+}
+
 /* --- the front: the store ------------------------------------------------ */
 
 /* Operations of one call that go to config.store together, and back. */
@@ -872,10 +933,12 @@ CACHE_COLD void cache__front_load_all(struct cache_front *f,
     void *user = loader->fn ? loader->user : f->config.cache.user;
     bool many =
         loader->fn ? loader->many : cache__front_has(f, CACHE__HAS_LOAD_MANY);
+    uint64_t begun_ns = cache__front_begin(f, type->options);
     size_t i;
 
     if (loader->fn == NULL && f->config.store != NULL) {
         cache__front_load_bytes(f, keys, values, loaded, n);
+        cache__front_end(f, type->options, CACHE_TIMING_LOAD, begun_ns);
         return;
     }
     if (many)
@@ -892,6 +955,7 @@ CACHE_COLD void cache__front_load_all(struct cache_front *f,
         if (loaded[i].status > 0)
             loaded[i].status = CACHE_EINVAL;
     }
+    cache__front_end(f, type->options, CACHE_TIMING_LOAD, begun_ns);
 }
 
 /* Writes to config.store or to the callbacks, in one call if there is one for
@@ -939,11 +1003,13 @@ CACHE_COLD void cache__front_store_all(struct cache_front *f,
                                        struct cache_front_write *writes,
                                        size_t n)
 {
+    uint64_t begun_ns = cache__front_begin(f, f->type->options);
     void *user = f->config.cache.user;
     size_t i;
 
     if (f->config.store != NULL) {
         cache__front_store_bytes(f, writes, n);
+        cache__front_end(f, f->type->options, CACHE_TIMING_STORE, begun_ns);
         return;
     }
     if (cache__front_has(f, CACHE__HAS_STORE_MANY))
@@ -954,6 +1020,7 @@ CACHE_COLD void cache__front_store_all(struct cache_front *f,
         if (writes[i].status > 0)
             writes[i].status = CACHE_EINVAL;
     }
+    cache__front_end(f, f->type->options, CACHE_TIMING_STORE, begun_ns);
 }
 
 /* --- the front: claims --------------------------------------------------- */
@@ -1140,7 +1207,7 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
     look->answer = cache__front_bend(
         look, cache_decide(life, &look->at, look->dirty, look->claimed),
         verdict);
-    if (verdict == CACHE_VERDICT_GONE || verdict == CACHE_VERDICT_NEGATIVE)
+    if (!cache_life_has_value(life, &look->at))
         return 0;
     look->fresh =
         verdict == CACHE_VERDICT_FRESH || verdict == CACHE_VERDICT_REFRESH;
@@ -1950,14 +2017,12 @@ CACHE_COLD int cache__front_expects(struct cache_front *f,
                                     const struct cache_front_write *w)
 {
     struct cache__reader look = cache__reader_of(w->key, w->hash, NULL, NULL);
-    enum cache_verdict verdict = CACHE_VERDICT_GONE;
 
     if (!w->conditional)
         return 0;
     look.at = cache__front_moment(f);
-    if (f->type->visit(f, w->key, w->hash, cache__front_see_entry, &look))
-        verdict = cache_life_verdict(&look.life, &look.at);
-    if (verdict == CACHE_VERDICT_GONE || verdict == CACHE_VERDICT_NEGATIVE)
+    if (!f->type->visit(f, w->key, w->hash, cache__front_see_entry, &look) ||
+        !cache_life_has_value(&look.life, &look.at))
         look.version = 0;
     return look.version == w->expected ? 0 : CACHE_ECONFLICT;
 }
@@ -2498,18 +2563,22 @@ CACHE_COLD size_t cache__front_place(struct cache_front *f, unsigned char *base)
     size_t key_bytes = cache__round_up(f->type->key_bytes, 16);
     size_t value_bytes =
         f->type->shared ? cache__round_up(f->type->value_bytes, 16) : 0;
-    size_t key_max = key_codec ? cache__round_up(key_codec->max_bytes, 16) : 0;
+    size_t key_max =
+        key_codec ? cache__round_up(key_codec->max_bytes, CACHE__LINE) : 0;
     size_t value_max =
         value_codec ? cache__round_up(value_codec->max_bytes, 16) : 0;
     size_t records = cache__place(&at, n, sizeof *t->records);
     size_t ages = cache__place(&at, n, sizeof *t->ages);
     size_t heads = cache__place(&at, 2 * n, sizeof *t->heads);
+    bool times = (f->type->options & CACHE_TIMINGS) != 0;
+    size_t timings =
+        cache__place(&at, times ? CACHE__N_TIMINGS : 0, sizeof *f->timings);
     size_t keys = cache__place(&at, n, key_bytes);
     size_t values = cache__place(&at, n, value_bytes);
     size_t scratch = cache__place(&at, 1, key_max);
     uint32_t r;
 
-    (void)cache__place(&at, 1, value_max);
+    (void)cache__place(&at, 1, value_max); /* behind the key */
     if (at > CACHE__LAYOUT_LIMIT || base == NULL)
         return at > CACHE__LAYOUT_LIMIT ? 0 : at;
     memset(base, 0, keys); /* the rest is written before it is read */
@@ -2527,8 +2596,10 @@ CACHE_COLD size_t cache__front_place(struct cache_front *f, unsigned char *base)
         t->records[r].chain = t->free_records;
         t->free_records = r;
     }
+    if (times)
+        f->timings = (struct cache_histogram *)(void *)(base + timings);
     f->scratch = base + scratch;
-    f->key_max = cache__round_up(key_max, CACHE__LINE);
+    f->key_max = key_max;
     f->value_max = value_max;
     return at;
 }
@@ -2755,6 +2826,18 @@ CACHE_COLD int cache__front_stats(struct cache_front *f,
         out->writes = f->writes.stats;
     }
     cache__front_unlock(f);
+    return 0;
+}
+
+/* name_timing, without the type. */
+CACHE_COLD int cache__front_timing(struct cache_front *f,
+                                   enum cache_timing what,
+                                   struct cache_histogram *out)
+{
+    if (f->timings == NULL || (uint32_t)what > (uint32_t)CACHE_TIMING_WRITE)
+        return CACHE_EINVAL;
+    memset(out, 0, sizeof *out);
+    cache_histogram_merge(out, &f->timings[what]);
     return 0;
 }
 

@@ -119,6 +119,8 @@
     typedef void (*name##_load_many_fn)(                                       \
         const name##_key *keys, name##_value *values,                          \
         struct cache_loaded *loaded, size_t n, void *user);                    \
+    typedef bool (*name##_each_fn)(const name##_key *key,                      \
+                                   const name##_value *value, void *user);     \
     struct name##_callbacks {                                                  \
         int (*key_copy)(name##_key * key, void *user) CACHE__NULL_DEFAULT;     \
         void (*key_free)(name##_key * key, void *user) CACHE__NULL_DEFAULT;    \
@@ -319,29 +321,19 @@
 
 /* The constant that describes a type to the front. */
 #define CACHE__DEFINE_FRONT_TYPE(name, shared, all_options)                    \
+    enum { name##__options = (all_options) };                                  \
     CACHE_UNUSED static const struct cache_front_type name##__front_type = {   \
-        all_options,                                                           \
-        shared,                                                                \
-        sizeof(name##_key),                                                    \
-        sizeof(name##_value),                                                  \
-        name##__front_equal,                                                   \
-        name##__front_hash,                                                    \
-        name##__front_key_copy,                                                \
-        name##__front_key_free,                                                \
-        name##__front_retain,                                                  \
-        name##__front_discard,                                                 \
-        name##__front_visit,                                                   \
-        name##__front_put,                                                     \
-        name##__front_entry,                                                   \
-        name##__front_remove,                                                  \
-        name##__front_keep,                                                    \
-        name##__front_clear,                                                   \
-        name##__front_call,                                                    \
-        name##__front_load,                                                    \
-        name##__front_load_many,                                               \
-        name##__front_store,                                                   \
-        name##__front_store_many,                                              \
-        name##__front_tell,                                                    \
+        name##__options,          shared,                                      \
+        sizeof(name##_key),       sizeof(name##_value),                        \
+        name##__front_equal,      name##__front_hash,                          \
+        name##__front_key_copy,   name##__front_key_free,                      \
+        name##__front_retain,     name##__front_discard,                       \
+        name##__front_visit,      name##__front_put,                           \
+        name##__front_entry,      name##__front_remove,                        \
+        name##__front_keep,       name##__front_clear,                         \
+        name##__front_call,       name##__front_load,                          \
+        name##__front_load_many,  name##__front_store,                         \
+        name##__front_store_many, name##__front_tell,                          \
     };                                                                         \
     struct cache__swallow_semicolon
 
@@ -493,6 +485,11 @@
             out->used_bytes = name##__cells_memory(&c->cells).used_bytes;      \
         return rc_;                                                            \
     }                                                                          \
+    CACHE_UNUSED static inline int name##_timing(                              \
+        struct name *c, enum cache_timing what, struct cache_histogram *out)   \
+    {                                                                          \
+        return cache__front_timing(&c->front, what, out);                      \
+    }                                                                          \
     CACHE_UNUSED static inline uint32_t name##_len(const struct name *c)       \
     {                                                                          \
         return name##__cells_len(&c->cells);                                   \
@@ -540,9 +537,13 @@
     CACHE_UNUSED static inline int name##_get(struct name *c, name##_key key,  \
                                               name##_value *out)               \
     {                                                                          \
-        return name##__hit(c, &key, name##__hash(c, &key), out)                \
-                   ? CACHE_FOUND                                               \
-                   : name##__get_slowly(c, key, out, NULL);                    \
+        uint64_t begun_ = cache__front_begin(&c->front, name##__options);      \
+        int found_ = name##__hit(c, &key, name##__hash(c, &key), out)          \
+                         ? CACHE_FOUND                                         \
+                         : name##__get_slowly(c, key, out, NULL);              \
+        cache__front_end(&c->front, name##__options, CACHE_TIMING_READ,        \
+                         begun_);                                              \
+        return found_;                                                         \
     }                                                                          \
     CACHE_UNUSED static inline int name##_get_with(                            \
         struct name *c, name##_key key, name##_value *out,                     \
@@ -591,9 +592,13 @@
         struct name *c, name##_key key, name##_value *out,                     \
         struct cache_claim *claim)                                             \
     {                                                                          \
-        return name##__hit(c, &key, name##__hash(c, &key), out)                \
-                   ? CACHE_CLAIM_HIT                                           \
-                   : name##__claim_slowly(c, key, out, claim);                 \
+        uint64_t begun_ = cache__front_begin(&c->front, name##__options);      \
+        int answer_ = name##__hit(c, &key, name##__hash(c, &key), out)         \
+                          ? CACHE_CLAIM_HIT                                    \
+                          : name##__claim_slowly(c, key, out, claim);          \
+        cache__front_end(&c->front, name##__options, CACHE_TIMING_READ,        \
+                         begun_);                                              \
+        return answer_;                                                        \
     }                                                                          \
     CACHE_UNUSED static inline int name##_claim_with(                          \
         struct name *c, name##_key key, name##_value *out,                     \
@@ -635,10 +640,15 @@
         struct name *c, name##_key key, name##_value *out,                     \
         name##_load_fn load, void *user)                                       \
     {                                                                          \
+        uint64_t begun_ = cache__front_begin(&c->front, name##__options);      \
         uint64_t hash_ = name##__hash(c, &key);                                \
-        return name##__hit(c, &key, hash_, out)                                \
-                   ? CACHE_FOUND                                               \
-                   : name##__load(c, &key, hash_, out, NULL, load, user);      \
+        int found_ =                                                           \
+            name##__hit(c, &key, hash_, out)                                   \
+                ? CACHE_FOUND                                                  \
+                : name##__load(c, &key, hash_, out, NULL, load, user);         \
+        cache__front_end(&c->front, name##__options, CACHE_TIMING_READ,        \
+                         begun_);                                              \
+        return found_;                                                         \
     }                                                                          \
     CACHE_UNUSED static inline size_t name##_load_many(                        \
         struct name *c, const name##_key *keys, size_t n_,                     \
@@ -654,16 +664,23 @@
 
 /* Writing. */
 #define CACHE__DEFINE_LOADING_WRITE(name)                                      \
-    CACHE_COLD int name##__write(struct name *c, const name##_key *key,        \
-                                 const name##_value *value,                    \
-                                 const struct cache_writing *how)              \
+    CACHE_COLD int name##__write(                                              \
+        struct name *c, const name##_key *key, const name##_value *value,      \
+        const struct cache_writing *how, const uint64_t *expected)             \
     {                                                                          \
         struct cache_front_write write_;                                       \
+        uint64_t begun_ = cache__front_begin(&c->front, name##__options);      \
+        int rc_;                                                               \
         memset(&write_, 0, sizeof write_);                                     \
         write_.key = key;                                                      \
         write_.value = value;                                                  \
         write_.hash = name##__hash(c, key);                                    \
-        return cache__front_write(&c->front, &write_, how);                    \
+        write_.conditional = expected != NULL;                                 \
+        write_.expected = expected ? *expected : 0;                            \
+        rc_ = cache__front_write(&c->front, &write_, how);                     \
+        cache__front_end(&c->front, name##__options, CACHE_TIMING_WRITE,       \
+                         begun_);                                              \
+        return rc_;                                                            \
     }                                                                          \
     CACHE_COLD int name##__write_many(                                         \
         struct name *c, const name##_key *keys, const name##_value *values,    \
@@ -692,34 +709,27 @@
     CACHE_UNUSED static inline int name##_put(struct name *c, name##_key key,  \
                                               name##_value value)              \
     {                                                                          \
-        return name##__write(c, &key, &value, NULL);                           \
+        return name##__write(c, &key, &value, NULL, NULL);                     \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_ttl(                             \
         struct name *c, name##_key key, name##_value value, uint64_t ttl_ms)   \
     {                                                                          \
         struct cache_writing how_ = cache__write_default;                      \
         how_.ttl_ms = ttl_ms;                                                  \
-        return ttl_ms ? name##__write(c, &key, &value, &how_) : CACHE_ETTL;    \
+        return ttl_ms ? name##__write(c, &key, &value, &how_, NULL)            \
+                      : CACHE_ETTL;                                            \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_with(                            \
         struct name *c, name##_key key, name##_value value,                    \
         const struct cache_writing *how)                                       \
     {                                                                          \
-        return name##__write(c, &key, &value, how);                            \
+        return name##__write(c, &key, &value, how, NULL);                      \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_if_version(                      \
         struct name *c, name##_key key, name##_value value, uint64_t version)  \
     {                                                                          \
-        struct cache_front_write write_;                                       \
-        memset(&write_, 0, sizeof write_);                                     \
-        write_.key = &key;                                                     \
-        write_.value = &value;                                                 \
-        write_.hash = name##__hash(c, &key);                                   \
-        write_.conditional = true;                                             \
-        write_.expected = version;                                             \
-        return c->front.type->options & CACHE_META_VERSION                     \
-                   ? cache__front_write(&c->front, &write_, NULL)              \
-                   : CACHE_EINVAL;                                             \
+        int rc_ = cache__needs(name##__options, CACHE_META_VERSION);           \
+        return rc_ ? rc_ : name##__write(c, &key, &value, NULL, &version);     \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put_many(                            \
         struct name *c, const name##_key *keys, const name##_value *values,    \
@@ -730,12 +740,12 @@
     CACHE_UNUSED static inline int name##_remove(struct name *c,               \
                                                  name##_key key)               \
     {                                                                          \
-        return name##__write(c, &key, NULL, NULL);                             \
+        return name##__write(c, &key, NULL, NULL, NULL);                       \
     }                                                                          \
     CACHE_UNUSED static inline int name##_remove_with(                         \
         struct name *c, name##_key key, const struct cache_writing *how)       \
     {                                                                          \
-        return name##__write(c, &key, NULL, how);                              \
+        return name##__write(c, &key, NULL, how, NULL);                        \
     }                                                                          \
     CACHE_UNUSED static inline int name##_remove_many(                         \
         struct name *c, const name##_key *keys, size_t n_, int *status)        \
@@ -760,8 +770,18 @@
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* Reclaiming, for one thread. */
+/* Reclaiming and looking at all, for one thread. */
 #define CACHE__DEFINE_LOADING_TICK(name)                                       \
+    CACHE_UNUSED static inline void name##_each(struct name *c,                \
+                                                name##_each_fn fn, void *user) \
+    {                                                                          \
+        struct cache_moment at_ = cache__front_moment(&c->front);              \
+        struct name##__cells_cursor cursor_ = { 0, NULL, NULL };               \
+        bool more_ = true;                                                     \
+        while (more_ && name##__cells_next(&c->cells, &cursor_))               \
+            if (cache_life_has_value(&cursor_.value->life, &at_))              \
+                more_ = fn(cursor_.key, &cursor_.value->value, user);          \
+    }                                                                          \
     CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
                                                     uint32_t max_items)        \
     {                                                                          \
@@ -789,7 +809,7 @@
     CACHE__DEFINE_LOADING_TYPES(name, K, V, __VA_ARGS__);                      \
     CACHE__DEFINE_LOADING_TELL(name);                                          \
     CACHE_DEFINE_WITH(name##__cells, name##_key, struct name##_cell, hash,     \
-                      equal, (options) | CACHE_EXPIRY,                         \
+                      equal, ((options) & ~CACHE_TIMINGS) | CACHE_EXPIRY,      \
                       CACHE__CELL_CALLBACKS(name));                            \
     struct name {                                                              \
         struct cache_front front;                                              \
@@ -797,7 +817,9 @@
     };                                                                         \
     CACHE__DEFINE_LOADING_STORE(name, equal);                                  \
     CACHE__DEFINE_LOADING_CELLS(name);                                         \
-    CACHE__DEFINE_FRONT_TYPE(name, false, name##__cells__options);             \
+    CACHE__DEFINE_FRONT_TYPE(name, false,                                      \
+                             (int)name##__cells__options |                     \
+                                 ((options) & (int)CACHE_TIMINGS));            \
     CACHE__DEFINE_LOADING_HIT(name);                                           \
     CACHE__DEFINE_LOADING_LIFE(name);                                          \
     CACHE__DEFINE_LOADING_READ(name);                                          \

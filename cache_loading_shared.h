@@ -281,6 +281,31 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     }                                                                          \
     struct cache__swallow_semicolon
 
+/* Looking at all. */
+#define CACHE__DEFINE_SHARED_EACH(name)                                        \
+    struct name##__each {                                                      \
+        struct cache_moment at;                                                \
+        name##_each_fn fn;                                                     \
+        void *user;                                                            \
+    };                                                                         \
+    CACHE_UNUSED static bool name##__each_cell(                                \
+        const name##_key *key, const struct name##_cell *cell, void *user)     \
+    {                                                                          \
+        const struct name##__each *each_ = (const struct name##__each *)user;  \
+        return !cache_life_has_value(&cell->life, &each_->at) ||               \
+               each_->fn(key, &cell->value, each_->user);                      \
+    }                                                                          \
+    CACHE_UNUSED static inline void name##_each(struct name *c,                \
+                                                name##_each_fn fn, void *user) \
+    {                                                                          \
+        struct name##__each each_;                                             \
+        each_.at = cache__front_moment(&c->front);                             \
+        each_.fn = fn;                                                         \
+        each_.user = user;                                                     \
+        name##__cells_each(&c->cells, name##__each_cell, &each_);              \
+    }                                                                          \
+    struct cache__swallow_semicolon
+
 /*
  * CACHE_DEFINE_LOADING_SHARED(name, K, V, hash, equal, options)
  * CACHE_DEFINE_LOADING_SHARED_WITH(name, K, V, hash, equal, options,
@@ -296,7 +321,8 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     CACHE__DEFINE_LOADING_TYPES(name, K, V, __VA_ARGS__);                      \
     CACHE__DEFINE_LOADING_TELL(name);                                          \
     CACHE_DEFINE_SHARED_WITH(name##__cells, name##_key, struct name##_cell,    \
-                             hash, equal, (options) | CACHE_EXPIRY,            \
+                             hash, equal,                                      \
+                             ((options) & ~CACHE_TIMINGS) | CACHE_EXPIRY,      \
                              CACHE__CELL_CALLBACKS(name));                     \
     struct name {                                                              \
         struct cache_front front;                                              \
@@ -305,8 +331,11 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     CACHE__DEFINE_LOADING_STORE(name, equal);                                  \
     CACHE__DEFINE_SHARED_VISIT(name);                                          \
     CACHE__DEFINE_SHARED_CELLS(name);                                          \
-    CACHE__DEFINE_FRONT_TYPE(name, true, name##__cells__shard__options);       \
+    CACHE__DEFINE_FRONT_TYPE(name, true,                                       \
+                             (int)name##__cells__shard__options |              \
+                                 ((options) & (int)CACHE_TIMINGS));            \
     CACHE__DEFINE_SHARED_HIT(name);                                            \
+    CACHE__DEFINE_SHARED_EACH(name);                                           \
     CACHE__DEFINE_LOADING_LIFE(name);                                          \
     CACHE__DEFINE_LOADING_READ(name);                                          \
     CACHE__DEFINE_LOADING_CLAIM(name);                                         \
