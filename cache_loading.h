@@ -802,6 +802,160 @@
     }                                                                          \
     struct cache__swallow_semicolon
 
+/*
+ * CACHE_DEFINE_LOADING(name, K, V, hash, equal, options)
+ * CACHE_DEFINE_LOADING_WITH(name, K, V, hash, equal, options, callbacks...)
+ *
+ * The arguments are those of CACHE_DEFINE_WITH (cache.h), without CACHE_PINS;
+ * CACHE_EXPIRY goes without saying.  CACHE_STATS has name_loading_stats count,
+ * CACHE_TIMINGS keeps the histograms of name_timing.
+ *
+ * Callbacks are designated initialisers in this order, each optional:
+ *
+ *   .key_copy, .key_free, .on_remove, .weigh, .cost
+ *              As in cache.h.  .key_copy also runs for a key that is being
+ *              loaded or written.  A value that leaves because all was
+ *              invalidated has CACHE_CAUSE_INVALIDATED.
+ *   .retain    As in cache_shared.h, for every value that comes out.  The first
+ *              count of what a loader or codec has made is the cache's: what is
+ *              not kept for want of room, on_remove has at once.
+ *   .load      int (const K *key, V *value, struct cache_loaded *loaded, void
+ *              *user): gets what the store has: 0, CACHE_EKEY, or what failed.
+ *   .load_many void (const K *keys, V *values, struct cache_loaded *loaded,
+ *              size_t n, void *user): the same for n of them; loaded[i].status
+ *              is what load would return.
+ *   .store     int (const K *key, const V *value, const struct cache_storing *,
+ *              void *user): writes.  0, or what failed: then it may be there.
+ *   .remove    int (const K *key, const struct cache_storing *, void *user):
+ *              makes it absent; 0 also if it was.
+ *   .store_many void (struct name_write *writes, size_t n, void *user): the same
+ *              for n writes of different keys, .value NULL = remove; .status is
+ *              what store or remove would return.
+ *   .on_event  void (const struct name_event *event, void *user): enum
+ *              cache_event_kind.  Must not call the cache.
+ *   `user` is config.cache.user, but for a loader that is given to load.
+ *
+ * What it makes, `c` being a struct name *:
+ *
+ * int name_init(c, const struct cache_loading_config *config)
+ *   Makes an empty cache; config is not kept, what it points to must outlive
+ *   the cache.  With a journal, writes that the store does not have yet are
+ *   dirty again; where there are more than max_dirty, they are stored now.
+ *   Returns 0, CACHE_ENOMEM, CACHE_ESTRATEGY, CACHE_ENOSTORE, CACHE_ENOCODEC,
+ *   CACHE_EFRESHNESS, CACHE_ETTL, the error of a member of config.cache or
+ *   write_behind that is wrong, or cache_journal_open's; then nothing is
+ *   allocated and *c is as it was.
+ * int name_close(c, uint64_t timeout_ms, uint64_t *n_lost)
+ *   From now on writes are refused with CACHE_ECLOSED.  Writes what is dirty to
+ *   the store, for so long.  What is not there then is in the journal, if there
+ *   is one, for the next init; or lost, which *n_lost (may be NULL) counts and
+ *   on_dead_letter hears with CACHE_ECLOSED.  Waits for batches that are at the
+ *   store.  0; CACHE_EDEADLETTER if a write was lost now or dead-lettered
+ *   before; the journal's error.
+ * void name_destroy(c)
+ *   Closes without waiting for failures to pass, takes all entries out and frees
+ *   everything.  Twice is harmless; so is a struct of zeroes.
+ *
+ * int name_get(c, K key, V *out)
+ *   CACHE_FOUND, and the value in *out; CACHE_FOUND_STALE: past its time.  With
+ *   CACHE_READ_THROUGH a value that is not there, or that it is time to load
+ *   anew, is loaded as by name_load; otherwise nobody is asked to load, and a
+ *   fallback is not served.  CACHE_EKEY: there is none, or what is known of it;
+ *   with read-through also name_load's errors.  *out is filled in if the result
+ *   is not negative, and as it was otherwise.
+ * int name_get_with(c, key, out, const struct cache_reading *how)
+ *   The same with options for this call.
+ * size_t name_get_many(c, const K *keys, size_t n, V *values, size_t *missing)
+ *   As get for each key, but that nothing is loaded.  missing[0 ..] are the
+ *   places of those that have no value.  Returns how many.
+ * bool name_peek(c, K key, V *out)
+ *   Any value that is there, a fallback too.  Counts as nothing.
+ *
+ * int name_claim(c, K key, V *out, struct cache_claim *claim)
+ *   Returns an enum cache_claim_answer; *out is filled in for HIT, STALE and
+ *   STALE_YOU_REFRESH.  For STALE_YOU_REFRESH and MISS_YOU_LOAD *claim is the
+ *   caller's to commit or abandon before config.claim_ms are over: then the next
+ *   who asks has it.  Negative: the key is known to be absent (CACHE_EKEY) or
+ *   failing (that error); CACHE_EFULL: max_claims keys are claimed.
+ * int name_claim_with(c, key, out, claim, const struct cache_reading *how)
+ * int name_commit(c, struct cache_claim *claim, V value)
+ * int name_commit_with(c, claim, value, const struct cache_loaded *loaded)
+ *   Stores what was loaded.  0; CACHE_ECONFLICT: the claim has lapsed, or the
+ *   key was written, removed or invalidated since: the value is the caller's;
+ *   put's errors.
+ * int name_commit_negative(c, claim)
+ *   There is no such key: that is known for freshness.negative_ttl_ms.  0 or
+ *   CACHE_ECONFLICT.
+ * int name_abandon(c, claim, int error, V *out)
+ *   The load has failed with this error, which is known for error_ttl_ms; or was
+ *   given up (0), and the next who asks has it.  If an older value may be served
+ *   all the same it is in *out (may be NULL), and the result CACHE_FOUND or
+ *   CACHE_FOUND_STALE; otherwise error, or CACHE_EKEY.
+ *
+ * int name_load(c, K key, V *out, name_load_fn load, void *user)
+ *   The value; if there is none, or it is this reader's turn, what load (NULL =
+ *   the strategy's) brings.  CACHE_FOUND, CACHE_FOUND_STALE (another loads it, or
+ *   the load has failed), CACHE_FOUND_UNSTORED; or CACHE_EKEY, what load has
+ *   failed with, CACHE_EBUSY: this thread, or where there is one only somebody,
+ *   is loading or writing the key; CACHE_ETIMEOUT: another did so for longer
+ *   than wait_ms; CACHE_EFULL: max_claims.
+ * int name_load_with(c, key, out, const struct cache_reading *how, load, user)
+ * size_t name_load_many(c, const K *keys, size_t n, V *values, int *found,
+ *                       name_load_many_fn load, void *user)
+ *   As name_load for each key, with one call of load (NULL = the strategy's) for
+ *   all that this call has to load, 256 at most.  found[i] is what name_load
+ *   would return.  Returns how many are negative.
+ *
+ * int name_put(c, K key, V value), name_put_ttl(c, key, value, ttl_ms),
+ * int name_put_with(c, key, value, const struct cache_writing *how)
+ *   Writes as config.writes says.  0: it survives what config.ack promises.
+ *   CACHE_ETTL; the store's error, and the cache is as it was; CACHE_EFULL:
+ *   max_dirty, or no room in a cache aside; CACHE_ETOOBIG, CACHE_ECODEC;
+ *   CACHE_EBUSY, CACHE_ETIMEOUT: another write of the key; CACHE_ECLOSED.
+ *   After an error of the journal or of an acknowledgement by the store, the
+ *   write is accepted and may yet get there: put again to know.
+ * int name_put_if_version(c, K key, V value, uint64_t version)
+ *   Only over a value of this version, 0 = only if there is none; otherwise
+ *   CACHE_ECONFLICT, and the entry is left alone.  Looks at the cache, not at
+ *   the store.  CACHE_EINVAL without CACHE_META_VERSION.
+ * int name_remove(c, K key), name_remove_with(c, key, how)
+ *   The same for its removal; 0 also if it is not there.
+ * int name_put_many(c, const K *keys, const V *values, size_t n, int *status),
+ * int name_remove_many(c, keys, n, status)
+ *   The same for each, what goes through in one call of the store.  status[i]
+ *   (status may be NULL) is how it went; returns 0 or the first error.
+ *
+ * void name_invalidate(c, enum cache_invalidation how)
+ *   Every value is gone, or past its fresh time, at once and whatever their
+ *   number.  What is being loaded is not kept.  Dirty writes stay, and are
+ *   served from their buffer.  Memory comes back with name_tick, or as others
+ *   take the places.
+ * void name_invalidate_key(c, K key, how)
+ *   The same for one key.  The store is not told: see name_remove.
+ *
+ * int name_flush(c, uint32_t budget)
+ *   Write-behind: writes so many to the store now, the oldest first, and what
+ *   else fills a batch.  To be called now and then, by anybody.  Returns how many
+ *   keys are dirty still.
+ * uint32_t name_tick(c, uint32_t max_items)
+ *   Looks at up to max_items entries and reclaims what has expired or was
+ *   invalidated.  Returns how many are still to be looked at.
+ *
+ * int name_entry(c, K key, struct cache_loading_entry *out)
+ *   What is known of a key.  0, or CACHE_EKEY.  Counts as nothing.
+ * void name_each(c, bool (*fn)(const K *, const V *, void *user), void *user)
+ *   Calls fn for every value that is there, until it returns false.
+ * uint32_t name_len(c)
+ *   Entries, with those that are gone and not yet reclaimed.
+ * int name_loading_stats(c, struct cache_loading_stats *out)
+ *   The counters.  CACHE_EINVAL without CACHE_STATS.
+ * int name_timing(c, enum cache_timing what, struct cache_histogram *out)
+ *   A histogram (cache_histogram.h).  CACHE_EINVAL without CACHE_TIMINGS.
+ * struct cache_memory name_memory(c)
+ *   Of the cells.
+ * const char *name_check(c)
+ *   For tests: walks every invariant.  NULL, or a sentence on what is broken.
+ */
 #define CACHE_DEFINE_LOADING_WITH(name, K, V, hash, equal, options, ...)       \
     CACHE__STATIC_ASSERT(((options)&CACHE_PINS) == 0,                          \
                          "CACHE_DEFINE_LOADING: pins keep pointers valid, "    \
