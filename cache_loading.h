@@ -516,9 +516,9 @@
     CACHE_COLD int name##__load(struct name *c, const name##_key *key,         \
                                 uint64_t hash_, name##_value *out,             \
                                 const struct cache_reading *how,               \
-                                name##_load_fn load, void *user)               \
+                                name##_load_fn fn, void *user)                 \
     {                                                                          \
-        struct cache__loader loader_ = { load ? &load : NULL, user, false };   \
+        struct cache__loader loader_ = { fn ? \& fn : NULL, user, false };     \
         name##_value value_;                                                   \
         memset(&value_, 0, sizeof value_);                                     \
         return cache__front_load(&c->front, key, hash_, out, &value_, how,     \
@@ -631,31 +631,29 @@
     }                                                                          \
     CACHE_UNUSED static inline int name##_load_with(                           \
         struct name *c, name##_key key, name##_value *out,                     \
-        const struct cache_reading *how, name##_load_fn load, void *user)      \
+        const struct cache_reading *how, name##_load_fn fn, void *user)        \
     {                                                                          \
-        return name##__load(c, &key, name##__hash(c, &key), out, how, load,    \
+        return name##__load(c, &key, name##__hash(c, &key), out, how, fn,      \
                             user);                                             \
     }                                                                          \
-    CACHE_UNUSED static inline int name##_load(                                \
-        struct name *c, name##_key key, name##_value *out,                     \
-        name##_load_fn load, void *user)                                       \
+    CACHE_UNUSED static inline int name##_load(struct name *c, name##_key key, \
+                                               name##_value *out,              \
+                                               name##_load_fn fn, void *user)  \
     {                                                                          \
         uint64_t begun_ = cache__front_begin(&c->front, name##__options);      \
         uint64_t hash_ = name##__hash(c, &key);                                \
-        int found_ =                                                           \
-            name##__hit(c, &key, hash_, out)                                   \
-                ? CACHE_FOUND                                                  \
-                : name##__load(c, &key, hash_, out, NULL, load, user);         \
+        int found_ = name##__hit(c, &key, hash_, out)                          \
+                         ? CACHE_FOUND                                         \
+                         : name##__load(c, &key, hash_, out, NULL, fn, user);  \
         cache__front_end(&c->front, name##__options, CACHE_TIMING_READ,        \
                          begun_);                                              \
         return found_;                                                         \
     }                                                                          \
     CACHE_UNUSED static inline size_t name##_load_many(                        \
         struct name *c, const name##_key *keys, size_t n_,                     \
-        name##_value *values, int *found, name##_load_many_fn load,            \
-        void *user)                                                            \
+        name##_value *values, int *found, name##_load_many_fn fn, void *user)  \
     {                                                                          \
-        struct cache__loader loader_ = { load ? &load : NULL, user, true };    \
+        struct cache__loader loader_ = { fn ? \& fn : NULL, user, true };      \
         return cache__front_load_many(                                         \
             &c->front, (const unsigned char *)(const void *)keys, n_,          \
             (unsigned char *)(void *)values, found, NULL, &loader_);           \
