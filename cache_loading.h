@@ -518,7 +518,7 @@
                                 const struct cache_reading *how,               \
                                 name##_load_fn fn, void *user)                 \
     {                                                                          \
-        struct cache__loader loader_ = { fn ? \& fn : NULL, user, false };     \
+        struct cache__loader loader_ = { fn ? &fn : NULL, user, false };       \
         name##_value value_;                                                   \
         memset(&value_, 0, sizeof value_);                                     \
         return cache__front_load(&c->front, key, hash_, out, &value_, how,     \
@@ -653,7 +653,7 @@
         struct name *c, const name##_key *keys, size_t n_,                     \
         name##_value *values, int *found, name##_load_many_fn fn, void *user)  \
     {                                                                          \
-        struct cache__loader loader_ = { fn ? \& fn : NULL, user, true };      \
+        struct cache__loader loader_ = { fn ? &fn : NULL, user, true };        \
         return cache__front_load_many(                                         \
             &c->front, (const unsigned char *)(const void *)keys, n_,          \
             (unsigned char *)(void *)values, found, NULL, &loader_);           \
