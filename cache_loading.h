@@ -416,6 +416,10 @@
 
 /* Looking: what is fresh is found here; for all else there is the front. */
 #define CACHE__DEFINE_LOADING_HIT(name)                                        \
+    CACHE_INLINE void name##__send_for(const struct name *c, uint64_t hash_)   \
+    {                                                                          \
+        CACHE__PREFETCH(cache__group(&c->cells.base, hash_));                  \
+    }                                                                          \
     CACHE_INLINE bool name##__hit(struct name *c, const name##_key *key,       \
                                   uint64_t hash_, name##_value *out)           \
     {                                                                          \
@@ -551,19 +555,37 @@
     {                                                                          \
         return name##__get_slowly(c, key, out, how);                           \
     }                                                                          \
-    CACHE_UNUSED static inline size_t name##_get_many(                         \
+    /* What the look-ups of a block wait for is sent for at once. */           \
+    CACHE_UNUSED static size_t name##__get_block(                              \
         struct name *c, const name##_key *keys, size_t n_,                     \
-        name##_value *values, size_t *missing)                                 \
+        name##_value *values, size_t first_, size_t *missing)                  \
     {                                                                          \
         static const struct cache_reading here_ = {                            \
             CACHE_STALE_DEFAULT, false, false, true, 0, 0                      \
         };                                                                     \
+        uint64_t hashes_[CACHE__BLOCK];                                        \
         size_t n_missing_ = 0, i_;                                             \
+        for (i_ = 0; i_ < n_; i_++) {                                          \
+            hashes_[i_] = name##__hash(c, &keys[i_]);                          \
+            name##__send_for(c, hashes_[i_]);                                  \
+        }                                                                      \
         for (i_ = 0; i_ < n_; i_++)                                            \
-            if (!name##__hit(c, &keys[i_], name##__hash(c, &keys[i_]),         \
-                             &values[i_]) &&                                   \
+            if (!name##__hit(c, &keys[i_], hashes_[i_], &values[i_]) &&        \
                 name##__get_slowly(c, keys[i_], &values[i_], &here_) < 0)      \
-                missing[n_missing_++] = i_;                                    \
+                missing[n_missing_++] = first_ + i_;                           \
+        return n_missing_;                                                     \
+    }                                                                          \
+    CACHE_UNUSED static inline size_t name##_get_many(                         \
+        struct name *c, const name##_key *keys, size_t n_,                     \
+        name##_value *values, size_t *missing)                                 \
+    {                                                                          \
+        size_t n_missing_ = 0, at_, part_;                                     \
+        for (at_ = 0; at_ < n_; at_ += part_) {                                \
+            part_ = n_ - at_ < CACHE__BLOCK ? n_ - at_ : CACHE__BLOCK;         \
+            n_missing_ +=                                                      \
+                name##__get_block(c, keys + at_, part_, values + at_, at_,     \
+                                  missing + n_missing_);                       \
+        }                                                                      \
         return n_missing_;                                                     \
     }                                                                          \
     CACHE_UNUSED static inline int name##_entry(                               \

@@ -230,6 +230,12 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
 
 /* Looking: without a lock if the data is plain and nobody writes meanwhile. */
 #define CACHE__DEFINE_SHARED_HIT(name)                                         \
+    CACHE_INLINE void name##__send_for(const struct name *c, uint64_t hash_)   \
+    {                                                                          \
+        const struct name##__cells__shard *shard_ =                            \
+            name##__cells__shard_of(&c->cells, hash_);                         \
+        CACHE__PREFETCH(cache__group(&shard_->base, hash_));                   \
+    }                                                                          \
     CACHE_COLD bool name##__hit_locked(struct name *c, const name##_key *key,  \
                                        uint64_t hash_, name##_value *out)      \
     {                                                                          \
