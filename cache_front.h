@@ -69,9 +69,11 @@ enum cache_ack {
 
 /* What becomes of a write when max_dirty keys wait for the store. */
 enum cache_when_full {
-    CACHE_FULL_REFUSE,       /* it is refused with CACHE_EFULL */
-    CACHE_FULL_WRITE_THROUGH /* the call writes others to the store until there
-                                is room, or wait_ms is over: CACHE_EFULL */
+    CACHE_FULL_REFUSE,        /* it is refused with CACHE_EFULL */
+    CACHE_FULL_WRITE_THROUGH, /* the call writes others to the store until there
+                                 is room, or wait_ms is over: CACHE_EFULL */
+    CACHE_FULL_PAUSE          /* the call waits for a flush by another thread
+                                 until then */
 };
 
 #define CACHE_LOADING_DEFAULT_MAX_CLAIMS 1024u
@@ -139,6 +141,7 @@ struct cache_loading_stats {
     uint64_t discarded;     /* loads that a write or an invalidation overtook:
                                    delivered, not stored */
     uint64_t invalidations; /* of everything */
+    uint64_t reclaimed;     /* entries that tick took out because of one */
     uint64_t n_dirty;       /* now: keys whose newest write the store does
                                    not have */
     uint64_t used_bytes;    /* now: with CACHE_WEIGHED */
@@ -2092,11 +2095,11 @@ CACHE_COLD int cache__front_write_behind(struct cache_front *f,
             if (cache__clock_ms(&f->clock) < until_ms)
                 continue;
         }
-        if (rc != CACHE_EFULL ||
-            f->config.when_full != CACHE_FULL_WRITE_THROUGH ||
+        if (rc != CACHE_EFULL || f->config.when_full == CACHE_FULL_REFUSE ||
             cache__clock_ms(&f->clock) >= until_ms)
             break;
-        cache__front_push(f, f->writes.config.max_batch);
+        if (f->config.when_full == CACHE_FULL_WRITE_THROUGH)
+            cache__front_push(f, f->writes.config.max_batch);
         if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
             cache__front_wait(f);
     }
@@ -2402,12 +2405,15 @@ CACHE_COLD size_t cache__front_load_many(struct cache_front *f,
 
 #define CACHE__RECLAIM_AHEAD 8u /* slots whose groups are sent for */
 
-/* What was invalidated leaves: looks at up to *budget slots behind *at. */
-CACHE_COLD void cache__reclaim(struct cache *c, const struct cache_type *type,
-                               size_t life_at, uint32_t hard, uint32_t *at,
-                               uint32_t *budget)
+/* What was invalidated leaves: looks at up to *budget slots behind *at.  Returns
+ * how many have left. */
+CACHE_COLD uint32_t cache__reclaim(struct cache *c,
+                                   const struct cache_type *type,
+                                   size_t life_at, uint32_t hard, uint32_t *at,
+                                   uint32_t *budget)
 {
     const uint32_t options = type->kind.options;
+    uint32_t n = 0;
 
     while (*at<c->fresh && * budget> 0) {
         uint32_t slot = ++*at, soon = slot + CACHE__RECLAIM_AHEAD;
@@ -2424,10 +2430,13 @@ CACHE_COLD void cache__reclaim(struct cache *c, const struct cache_type *type,
                 c, cache__keeps_hash(options)
                        ? (uint64_t)cache__link(c, options, soon)[1] << 32
                        : type->slot_hash(c, soon)));
-        if ((*cache__link(c, options, slot) & CACHE__FREE) == 0 &&
-            life->birth < hard)
-            type->drop(c, slot, CACHE_CAUSE_INVALIDATED);
+        if ((*cache__link(c, options, slot) & CACHE__FREE) != 0 ||
+            life->birth >= hard)
+            continue;
+        type->drop(c, slot, CACHE_CAUSE_INVALIDATED);
+        n++;
     }
+    return n;
 }
 
 /* A sweep for what was invalidated is under way, or begins. */

@@ -810,10 +810,11 @@
             cache__sweep(cells_, &name##__cells__type, &max_items);            \
         if (!cache__front_sweeps(&c->front))                                   \
             return left_;                                                      \
-        cache__reclaim(cells_, &name##__cells__type,                           \
-                       offsetof(struct name##__cells_node, value) +            \
-                           offsetof(struct name##_cell, life),                 \
-                       c->front.sweep_for, &c->front.sweep_at, &max_items);    \
+        c->front.stats.reclaimed += cache__reclaim(                            \
+            cells_, &name##__cells__type,                                      \
+            offsetof(struct name##__cells_node, value) +                       \
+                offsetof(struct name##_cell, life),                            \
+            c->front.sweep_for, &c->front.sweep_at, &max_items);               \
         if (c->front.sweep_at >= cells_->fresh)                                \
             cache__front_swept(&c->front);                                     \
         return left_ + (cache__front_sweeps(&c->front)                         \

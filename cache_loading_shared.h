@@ -80,8 +80,8 @@ CACHE_COLD bool cache__reclaim_shard(struct cache_front *f,
         left = part = *budget < at_once ? *budget : at_once;
         CACHE_LOCK(lock);
         cache__entered(c, shard, type->shard->kind.options, leavers);
-        cache__reclaim(shard, type->shard, life_at, f->sweep_for, &f->sweep_at,
-                       &left);
+        f->stats.reclaimed += cache__reclaim(shard, type->shard, life_at,
+                                             f->sweep_for, &f->sweep_at, &left);
         end = f->sweep_at >= shard->fresh;
         CACHE_UNLOCK(lock);
         *budget -= part - left;
