@@ -66,10 +66,9 @@
  *   A commit that fails (CACHE_EFULL: disk full, quota or limit of file size;
  *   CACHE_EIO) is told to all who wait and stays in its buffer.  It is tried
  *   again with the next append or wait, and after CACHE_JOURNAL_RETRY_MS.
- *   Nothing overtakes it.  What was written of it is cut off; after a sync that
- *   failed, or if it cannot be cut off, the segment is given up at its durable
- *   end, and a new one begun: a second sync of the same file may succeed
- *   without having written anything.
+ *   Nothing overtakes it.  What was written of it is cut off.  After a sync that
+ *   failed the segment is given up at its durable end and a new one begun: a
+ *   second sync of the same file may succeed without having written anything.
  *   On a full disk the stored mark is written to path.lock, in place, so that
  *   segments can be deleted that fill it.
  *   So an error means "unknown": the write may be replayed all the same, in its
@@ -1220,9 +1219,8 @@ CACHE_COLD int cache__journal_commit(struct cache_journal *j,
     cache__journal_encode(j, b->bytes, j->now.number, j->now.end, &block);
 
     rc = cache__journal_write(j->fd, b->bytes, bytes, j->now.end);
-    if (rc != 0) {
-        if (cache__journal_cut(j->fd, j->now.end) != 0)
-            cache__journal_abandon(j);
+    if (rc != 0) { /* what cannot be cut off is written over */
+        (void)cache__journal_cut(j->fd, j->now.end);
         return rc;
     }
     if (!j->config.process_only) {
