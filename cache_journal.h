@@ -59,8 +59,10 @@
  *     was told is durable.  It is cut off.
  *   What looks the same as the latter is damage to the last block of all; that
  *   is the one thing that cannot be decided.  close therefore ends with an
- *   empty block, and after it there is no such block of records.  (A file that
- *   somebody else shortens is a torn tail too, unless a segment follows.)
+ *   empty block, and after it there is no such block of records.  (If somebody
+ *   else shortens the newest segment or deletes it, that is a torn tail too.)
+ *   A file that has our name and begins with neither our magic nor zeroes is
+ *   not ours to cut: CACHE_ECORRUPT.
  *
  * FAILURES
  *   A commit that fails (CACHE_EFULL: disk full, quota or limit of file size;
