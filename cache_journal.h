@@ -68,9 +68,9 @@
  *   A commit that fails (CACHE_EFULL: disk full, quota or limit of file size;
  *   CACHE_EIO) is told to all who wait and stays in its buffer.  It is tried
  *   again with the next append or wait, and after CACHE_JOURNAL_RETRY_MS.
- *   Nothing overtakes it.  What was written of it is cut off.  After a sync that
- *   failed the segment is given up at its durable end and a new one begun: a
- *   second sync of the same file may succeed without having written anything.
+ *   Nothing overtakes it.  What was written of it is cut off.  After a sync
+ *   that failed the segment is given up at its durable end and a new one begun:
+ *   a second sync of the same file may succeed without having written anything.
  *   On a full disk the stored mark is written to path.lock, in place, so that
  *   segments can be deleted that fill it.
  *   So an error means "unknown": the write may be replayed all the same, in its
@@ -1244,8 +1244,8 @@ CACHE_COLD int cache__journal_commit(struct cache_journal *j,
     return 0;
 }
 
-/* Records the mark in path.lock, which has room for it: on a full disk no commit
- * can, and what is stored could not be deleted to make room. */
+/* Records the mark in path.lock, which has room for it: on a full disk no
+ * commit can, and what is stored could not be deleted to make room. */
 CACHE_COLD int cache__journal_note_stored(struct cache_journal *j,
                                           uint64_t stored)
 {

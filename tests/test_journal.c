@@ -1563,7 +1563,7 @@ static void damage_after_close(void)
     CHECK_EQ(cache_journal_close(journal), 0);
     save();
     CHECK(n_saved >= 2);
-    /* The last block has no records, so that no damage to one is undecidable. */
+    /* The last block has no records: no damage to one is undecidable. */
     CHECK_EQ(blocks[n_blocks - 1].last, blocks[n_blocks - 2].last);
     CHECK_EQ(blocks[n_blocks - 1].to - blocks[n_blocks - 1].from,
              CACHE_JOURNAL_HEADER);
