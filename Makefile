@@ -3,6 +3,7 @@
 # make check-all  the same with more seeds, ThreadSanitizer and clang
 # make bench      speed and memory beside uthash, GLib, boost and absl: table,
 #                 TSV and plots in bench/results; BENCH_ONLY=hit for a part of it
+# make bench-journal  acknowledged writes per second, with files in BENCH_DIR=build
 # make hitratio   TRACE=file SIZES=100,1000,10% POLICIES=lru,arc SEED=1: which
 #                 policy and size serve a trace; TSV and curves in build
 # make hitratio-table  TRACES=dir CELLS=cells.tsv POLICIES=all OUT=out.tsv
@@ -25,6 +26,7 @@ EXACT_HITS = $(wildcard $(TRACES)/../reference/exact_hits.tsv)
 export TRACES EXACT_HITS
 OUT = build/hitratio-table.tsv
 BENCH_ONLY =
+BENCH_DIR = build
 BENCH_RESULTS = $(if $(BENCH_ONLY),build,bench/results)
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 CFLAGS = -std=gnu11 -g $(WARN) -I.
@@ -53,8 +55,8 @@ examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
     tests/hitratio.sh tests/shared_controls.sh
 
-.PHONY: run test check-all bench hitratio hitratio-table codegen icount install \
-    format clean setup-run setup-test setup-bench setup-hitratio \
+.PHONY: run test check-all bench bench-journal hitratio hitratio-table codegen \
+    icount install format clean setup-run setup-test setup-bench setup-hitratio \
     setup-hitratio-table setup-icount
 
 run: setup-run
@@ -86,6 +88,10 @@ ifeq ($(BENCH_ONLY),)
 	    bench/bench.gp
 endif
 	@echo 'The table: $(BENCH_RESULTS)/bench.tsv'
+
+bench-journal: setup-test
+	@$(MAKE) -s build/bench-journal
+	@build/bench-journal '$(BENCH_DIR)'
 
 hitratio: setup-hitratio
 	@$(MAKE) -s build/hitratio $(if $(TRACE),,build/workload.filelog)
@@ -170,6 +176,10 @@ build/bench-some: $(bench_some)
 build/replay: bench/replay.c bench/filelog.h $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ $(LIBS)
+
+build/bench-journal: bench/journal.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ -lpthread
 
 build/hitratio: bench/hitratio.c bench/trace.h bench/filelog.h $(HEADERS)
 	@mkdir -p $(@D)

@@ -59,17 +59,18 @@
  *     was told is durable.  It is cut off.
  *   What looks the same as the latter is damage to the last block of all; that
  *   is the one thing that cannot be decided.  close therefore ends with an
- *   empty block, and after it there is no such block of records.  (A file that
- *   somebody else shortens is a torn tail too, unless a segment follows.)
+ *   empty block, and after it there is no such block of records.  (If somebody
+ *   else shortens the newest segment or deletes it, that is a torn tail too.)
+ *   A file that has our name and begins with neither our magic nor zeroes is
+ *   not ours to cut: CACHE_ECORRUPT.
  *
  * FAILURES
  *   A commit that fails (CACHE_EFULL: disk full, quota or limit of file size;
  *   CACHE_EIO) is told to all who wait and stays in its buffer.  It is tried
  *   again with the next append or wait, and after CACHE_JOURNAL_RETRY_MS.
- *   Nothing overtakes it.  What was written of it is cut off; after a sync that
- *   failed, or if it cannot be cut off, the segment is given up at its durable
- *   end, and a new one begun: a second sync of the same file may succeed
- *   without having written anything.
+ *   Nothing overtakes it.  What was written of it is cut off.  After a sync
+ *   that failed the segment is given up at its durable end and a new one begun:
+ *   a second sync of the same file may succeed without having written anything.
  *   On a full disk the stored mark is written to path.lock, in place, so that
  *   segments can be deleted that fill it.
  *   So an error means "unknown": the write may be replayed all the same, in its
@@ -1220,9 +1221,8 @@ CACHE_COLD int cache__journal_commit(struct cache_journal *j,
     cache__journal_encode(j, b->bytes, j->now.number, j->now.end, &block);
 
     rc = cache__journal_write(j->fd, b->bytes, bytes, j->now.end);
-    if (rc != 0) {
-        if (cache__journal_cut(j->fd, j->now.end) != 0)
-            cache__journal_abandon(j);
+    if (rc != 0) { /* what cannot be cut off is written over */
+        (void)cache__journal_cut(j->fd, j->now.end);
         return rc;
     }
     if (!j->config.process_only) {
@@ -1244,8 +1244,8 @@ CACHE_COLD int cache__journal_commit(struct cache_journal *j,
     return 0;
 }
 
-/* Records the mark in path.lock, which has room for it: on a full disk no commit
- * can, and what is stored could not be deleted to make room. */
+/* Records the mark in path.lock, which has room for it: on a full disk no
+ * commit can, and what is stored could not be deleted to make room. */
 CACHE_COLD int cache__journal_note_stored(struct cache_journal *j,
                                           uint64_t stored)
 {

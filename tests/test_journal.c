@@ -96,6 +96,7 @@ static struct {
     int after;      /* so many of them succeed first */
     int times;      /* then so many fail */
     int code;       /* with this errno */
+    bool no_cut;    /* no file can be shortened */
     bool clumsy;    /* calls are interrupted, and transfers short */
     int sync_us;    /* how long a sync takes */
 
@@ -355,6 +356,8 @@ static int disk_any_sync(enum call what, int fd)
         pthread_mutex_unlock(&disk.lock);
         nanosleep(&pause, NULL);
         pthread_mutex_lock(&disk.lock);
+        if (disk.dead)
+            fault = EIO;
     }
     if (disk.modelled && !disk.dead && !disk.lies && fault != EINTR) {
         if (f != NULL)
@@ -385,6 +388,8 @@ static int disk_ftruncate(int fd, off_t bytes)
 
     pthread_mutex_lock(&disk.lock);
     fault = disk_fault(CALL_FTRUNCATE);
+    if (fault == 0 && disk.no_cut)
+        fault = EIO;
     if (fault != 0)
         return failed(fault);
     f = model_of(fd);
@@ -446,7 +451,7 @@ static void disk_reset(void)
 {
     disk_heal();
     pthread_mutex_lock(&disk.lock);
-    disk.clumsy = disk.modelled = disk.lies = disk.dead = false;
+    disk.no_cut = disk.clumsy = disk.modelled = disk.lies = disk.dead = false;
     disk.die_at = disk.per_mille = 0;
     disk.sync_us = 0;
     disk.random = choices = test_seed;
@@ -826,6 +831,30 @@ static void wait_has_a_time_limit(void)
     CHECK_EQ(cache_journal_durable(journal), 0);
     CHECK_EQ(wait_ms(100000), 0);
     CHECK_EQ(cache_journal_durable(journal), 1);
+    tear_down();
+}
+
+/* What comes while a commit is in flight waits for the next one. */
+static void durable_is_not_ahead(void)
+{
+    struct cache_journal_ticket first;
+    uint64_t n_syncs;
+
+    set_up();
+    disk_is_slow(100000);
+    n_syncs = disk_calls(CALL_FDATASYNC);
+    CHECK_EQ(append_next(), 0);
+    first = ticket;
+    while (disk_calls(CALL_FDATASYNC) == n_syncs)
+        sleep_ms(1);
+    CHECK_EQ(append_next(), 0);
+    CHECK_EQ(append_next(), 0);
+    CHECK_EQ(cache_journal_durable(journal), 0);
+    CHECK_EQ(cache_journal_wait(journal, &first, CACHE_NEVER), 0);
+    CHECK_EQ(cache_journal_durable(journal), 1);
+    CHECK_EQ(wait_ms(0), CACHE_ETIMEOUT);
+    CHECK_EQ(wait_ms(CACHE_NEVER), 0);
+    CHECK_EQ(cache_journal_durable(journal), 3);
     tear_down();
 }
 
@@ -1534,7 +1563,7 @@ static void damage_after_close(void)
     CHECK_EQ(cache_journal_close(journal), 0);
     save();
     CHECK(n_saved >= 2);
-    /* The last block has no records, so that no damage to one is undecidable. */
+    /* The last block has no records: no damage to one is undecidable. */
     CHECK_EQ(blocks[n_blocks - 1].last, blocks[n_blocks - 2].last);
     CHECK_EQ(blocks[n_blocks - 1].to - blocks[n_blocks - 1].from,
              CACHE_JOURNAL_HEADER);
@@ -1595,6 +1624,103 @@ static void value_that_looks_like_a_block(void)
     write_segment(0, saved[0].bytes, saved[0].size);
     open_journal();
     check_replayed(1, 2);
+    tear_down();
+}
+
+/* A new path on a disk that is accounted for. */
+static void sim_disk(int seed)
+{
+    prepare();
+    memset(disk.files, 0, sizeof disk.files);
+    memset(disk.slots, 0, sizeof disk.slots);
+    disk.random = test_seed + (uint64_t)seed;
+    disk.modelled = true;
+}
+
+/* What the platter has after a power cut becomes what the files have.  Of what
+ * was not synced, any sector or page may be there, any size, any name. */
+static void cut_power(void)
+{
+    static unsigned char after[MODEL_BYTES];
+    char name[340];
+    size_t i, s, step, size;
+    bool take = false;
+    int fd;
+
+    for (i = 0; i < MODEL_FILES; i++) {
+        struct model_file *f = &disk.files[i];
+
+        if (f->name[0] == '\0' || (!f->exists && !f->kept_exists))
+            continue;
+        (void)snprintf(name, sizeof name, "%s/%s", directory, f->name);
+        step = chance(2) ? 1 : 4096 / SECTOR;
+        memset(after, 0, sizeof after);
+        for (s = 0; s < MODEL_BYTES / SECTOR; s++) {
+            if (s % step == 0)
+                take = chance(2);
+            memcpy(after + s * SECTOR,
+                   (f->dirty[s] && take ? f->now : f->kept) + s * SECTOR,
+                   SECTOR);
+        }
+        size = chance(2) ? f->size : f->kept_size;
+        if (f->size > f->kept_size && chance(2))
+            size = f->kept_size +
+                   chance((uint32_t)(f->size - f->kept_size)) / SECTOR * SECTOR;
+        memset(after + size, 0, sizeof after - size);
+        if (f->exists != f->kept_exists)
+            f->exists = chance(2);
+        f->kept_exists = f->exists;
+        f->size = f->kept_size = size;
+        memcpy(f->now, after, sizeof after);
+        memcpy(f->kept, after, sizeof after);
+        memset(f->dirty, 0, sizeof f->dirty);
+        if (!f->exists) {
+            (void)unlink(name);
+            continue;
+        }
+        fd = open(name, O_WRONLY | O_CREAT, 0600);
+        CHECK(fd >= 0);
+        CHECK_EQ(write(fd, after, size), size);
+        CHECK_EQ(ftruncate(fd, (off_t)size), 0);
+        CHECK_EQ(close(fd), 0);
+    }
+}
+
+/* Blocks whose checksums are right and that cannot have been written. */
+static void nonsense_is_corruption(void)
+{
+    static const unsigned fields[] = { 32, 40, 48, 56, 64, 76 };
+    unsigned char *p;
+    uint32_t crc;
+    size_t i, end;
+
+    set_up();
+    commit_n(3);
+    CHECK_EQ(cache_journal_close(journal), 0);
+    save();
+    for (i = 0; i < COUNT(fields) + 2; i++) {
+        struct cache_journal_crc tables;
+        unsigned char old[MAX_SEGMENT];
+
+        memcpy(old, saved[0].bytes, sizeof old);
+        cache__journal_crc_init(&tables);
+        p = saved[0].bytes + blocks[1].from;
+        end = blocks[1].to - blocks[1].from - CACHE_JOURNAL_HEADER;
+        if (i < COUNT(fields))
+            p[fields[i]] =
+                (unsigned char)(p[fields[i]] + (fields[i] == 48 ? 255 : 5));
+        else
+            p[CACHE_JOURNAL_HEADER + (i == COUNT(fields) ? 17 : 24)] = 99;
+        crc = cache__journal_crc(&tables, p + CACHE_JOURNAL_HEADER, end);
+        cache__journal_put32(p + 80, crc);
+        cache__journal_put32(p + 84, cache__journal_crc(&tables, p, 84));
+        write_segment(0, saved[0].bytes, saved[0].size);
+        check_refused(CACHE_ECORRUPT);
+        memcpy(saved[0].bytes, old, sizeof old);
+    }
+    write_segment(0, saved[0].bytes, saved[0].size);
+    open_journal();
+    check_replayed(1, 3);
     tear_down();
 }
 
@@ -1722,52 +1848,101 @@ static void faults_while_running(void)
     }
 }
 
-/* What cannot be cut off does no harm: the next segment says where it ends. */
+/* A disk that is full, and what was written cannot be cut off; it can later. */
 static void faults_and_no_cut(void)
 {
+    static const struct fault both[] = {
+        { CALL_PWRITE, ENOSPC, CACHE_EFULL },
+        { CALL_FDATASYNC, EIO, CACHE_EIO },
+    };
+    long end;
+    size_t f;
     int k;
 
-    for (k = 0; k < 12; k++) {
-        prepare();
-        config.segment_bytes = 500;
-        open_journal();
-        commit_n(1);
-        pthread_mutex_lock(&disk.lock);
-        disk.per_mille = 0;
-        pthread_mutex_unlock(&disk.lock);
-        disk_fail(CALL_PWRITE, k, 1, ENOSPC);
-        for (; cache_journal_last(journal) < 8;) {
-            int rc;
-
-            CHECK_EQ(append_next(), 0);
-            rc = wait_ms(CACHE_NEVER);
-            if (rc != 0) {
-                CHECK_EQ(rc, CACHE_EFULL);
-                disk_fail(CALL_FTRUNCATE, 0, 1, EIO);
+    for (f = 0; f < COUNT(both); f++) {
+        for (k = 0; k < 8; k++) {
+            prepare();
+            config.segment_bytes = 500;
+            open_journal();
+            disk.no_cut = k % 2;
+            commit_n(1);
+            disk_fail(both[f].call, k, 1, both[f].code);
+            while (cache_journal_last(journal) < 8) {
+                CHECK_EQ(append_next(), 0);
+                if (wait_ms(CACHE_NEVER) == 0)
+                    continue;
                 CHECK_EQ(wait_ms(CACHE_NEVER), 0);
             }
+            CHECK_EQ(stats_now().n_failed, k < 7);
+            disk_heal();
+            kill_journal();
+            disk.no_cut = false;
+            open_journal();
+            check_replayed(1, 8);
+            tear_down();
         }
-        disk_heal();
-        kill_journal();
-        open_journal();
-        check_replayed(1, 8);
-        tear_down();
     }
-    /* And both at once, for ever. */
     set_up();
     commit_n(2);
+    end = file_size(1);
+    disk_fail(CALL_PWRITE, 0, INT_MAX, ENOSPC);
     CHECK_EQ(append_next(), 0);
-    CHECK_EQ(wait_ms(CACHE_NEVER), 0);
-    disk_fail(CALL_FDATASYNC, 0, 1, EIO);
-    CHECK_EQ(append_next(), 0);
-    CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EIO);
-    disk_fail(CALL_FTRUNCATE, 0, INT_MAX, EIO);
-    CHECK_EQ(wait_ms(CACHE_NEVER), 0);
-    kill_journal();
-    disk_heal();
-    open_journal();
-    check_replayed(1, 4);
+    CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+    kill_journal();              /* no further attempt */
+    CHECK_EQ(file_size(1), end); /* half a block was cut off */
     tear_down();
+}
+
+/* A mark that comes while a commit is in flight is not recorded by it, so it
+ * deletes nothing yet. */
+static void segments_outlive_their_mark(void)
+{
+    uint64_t n_syncs;
+    int round;
+
+    for (round = 0; round < 10; round++) {
+        sim_disk(round);
+        config.segment_bytes = 300;
+        open_journal();
+        commit_n(20);
+        disk_is_slow(10000);
+        n_syncs = disk_calls(CALL_FDATASYNC);
+        CHECK_EQ(append_next(), 0);
+        while (disk_calls(CALL_FDATASYNC) == n_syncs)
+            sleep_ms(1);
+        cache_journal_stored(journal, 20);
+        CHECK_EQ(wait_ms(CACHE_NEVER), 0);
+        kill_journal(); /* while the mark is being synced */
+        disk_is_slow(0);
+        cut_power();
+        open_journal();
+        check_replayed(replayed.n == 1 ? 21 : 1, 21);
+        tear_down();
+    }
+}
+
+/* The mark on a full disk is durable before what it frees is deleted. */
+static void full_disk_and_a_power_cut(void)
+{
+    int round;
+
+    for (round = 0; round < 10; round++) {
+        sim_disk(round);
+        config.segment_bytes = 300;
+        open_journal();
+        commit_n(9);
+        disk_fail(CALL_OPEN, 0, INT_MAX, ENOSPC); /* of another segment */
+        cache_journal_stored(journal, 7);
+        CHECK_EQ(append_next(), 0);
+        while (stats_now().n_deleted == 0)
+            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        kill_journal();
+        cut_power();
+        disk_heal();
+        open_journal();
+        check_replayed(8, 9);
+        tear_down();
+    }
 }
 
 static void faults_in_open(void)
@@ -1924,55 +2099,6 @@ static int sim_append(uint32_t number)
     return rc;
 }
 
-/* What the platter has after a power cut becomes what the files have.  Of what
- * was not synced, any sector or page may be there, any size, any name. */
-static void cut_power(void)
-{
-    static unsigned char after[MODEL_BYTES];
-    char name[340];
-    size_t i, s, step, size;
-    bool take = false;
-    int fd;
-
-    for (i = 0; i < MODEL_FILES; i++) {
-        struct model_file *f = &disk.files[i];
-
-        if (f->name[0] == '\0' || (!f->exists && !f->kept_exists))
-            continue;
-        (void)snprintf(name, sizeof name, "%s/%s", directory, f->name);
-        step = chance(2) ? 1 : 4096 / SECTOR;
-        memset(after, 0, sizeof after);
-        for (s = 0; s < MODEL_BYTES / SECTOR; s++) {
-            if (s % step == 0)
-                take = chance(2);
-            memcpy(after + s * SECTOR,
-                   (f->dirty[s] && take ? f->now : f->kept) + s * SECTOR,
-                   SECTOR);
-        }
-        size = chance(2) ? f->size : f->kept_size;
-        if (f->size > f->kept_size && chance(2))
-            size = f->kept_size +
-                   chance((uint32_t)(f->size - f->kept_size)) / SECTOR * SECTOR;
-        memset(after + size, 0, sizeof after - size);
-        if (f->exists != f->kept_exists)
-            f->exists = chance(2);
-        f->kept_exists = f->exists;
-        f->size = f->kept_size = size;
-        memcpy(f->now, after, sizeof after);
-        memcpy(f->kept, after, sizeof after);
-        memset(f->dirty, 0, sizeof f->dirty);
-        if (!f->exists) {
-            (void)unlink(name);
-            continue;
-        }
-        fd = open(name, O_WRONLY | O_CREAT, 0600);
-        CHECK(fd >= 0);
-        CHECK_EQ(write(fd, after, size), size);
-        CHECK_EQ(ftruncate(fd, (off_t)size), 0);
-        CHECK_EQ(close(fd), 0);
-    }
-}
-
 enum crash { CRASH_KILL = 1, CRASH_POWER = 2 };
 
 struct sim {
@@ -2058,12 +2184,9 @@ static void sim_round(struct sim *sim, int crashes)
 
 static void sim_begin(struct sim *sim)
 {
-    prepare();
+    sim_disk(0);
     memset(sim, 0, sizeof *sim);
-    memset(disk.files, 0, sizeof disk.files);
-    memset(disk.slots, 0, sizeof disk.slots);
     sim_last = 0;
-    disk.modelled = true;
     config.segment_bytes = 6000;
     replayed.is_right = sim_is_right;
 }
@@ -2288,6 +2411,7 @@ static const struct test tests[] = {
     TEST(too_big),
     TEST(full_buffer_is_refused),
     TEST(wait_has_a_time_limit),
+    TEST(durable_is_not_ahead),
     TEST(on_commit_is_told),
     TEST(open_wants_sense),
     TEST(path_without_directory),
@@ -2307,6 +2431,7 @@ static const struct test tests[] = {
     TEST(damage_after_close),
     TEST(torn_tail_is_cut),
     TEST(value_that_looks_like_a_block),
+    TEST(nonsense_is_corruption),
     TEST(failed_sync_gives_the_segment_up),
     TEST(close_tells_the_truth),
     TEST(faults_while_running),
@@ -2314,6 +2439,8 @@ static const struct test tests[] = {
     TEST(faults_in_open),
     TEST(interrupted_and_short_calls),
     TEST(full_disk),
+    TEST(segments_outlive_their_mark),
+    TEST(full_disk_and_a_power_cut),
     TEST(simulated_kills),
     TEST(simulated_power_cuts),
     TEST(simulated_crashes_and_faults),
