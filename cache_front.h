@@ -46,6 +46,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include "cache_journal.h"
 #define CACHE__THREADS 1
+#if defined(CLOCK_MONOTONIC) && !defined(__APPLE__)
+#define CACHE__COND_CLOCK CLOCK_MONOTONIC
+#endif
 #endif
 
 /* --- configuration ------------------------------------------------------- */
@@ -571,22 +574,26 @@ CACHE_INLINE void cache__front_changed(struct cache_front *f)
 #endif
 }
 
-#define CACHE__WAIT_SLICE_MS                                                   \
-    5u /* a clock of the program's may run as it likes */
+#define CACHE__POLL_MS 5u /* where nobody says that something has changed */
 
-/* Waits, without the lock meanwhile, until something has changed, or a little.
+/* Waits, without the lock meanwhile, until something has changed, or for so
+ * long; a clock of the program's may run as it likes, so it is looked at often.
  */
-CACHE_COLD void cache__front_wait(struct cache_front *f)
+CACHE_COLD void cache__front_wait(struct cache_front *f, uint64_t ms)
 {
 #ifdef CACHE__THREADS
     struct timespec until;
 
-#if defined(__APPLE__) || !defined(CLOCK_REALTIME)
-    (void)timespec_get(&until, TIME_UTC);
+    if (ms > CACHE__POLL_MS && (f->config.cache.now || f->config.cache.now_ms))
+        ms = CACHE__POLL_MS;
+    ms = ms < 1 ? 1 : ms > 1000 ? 1000 : ms;
+#if defined(CACHE__COND_CLOCK)
+    (void)clock_gettime(CACHE__COND_CLOCK, &until);
 #else
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)timespec_get(&until, TIME_UTC);
 #endif
-    until.tv_nsec += CACHE__WAIT_SLICE_MS * 1000000;
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
@@ -598,8 +605,40 @@ CACHE_COLD void cache__front_wait(struct cache_front *f)
         (void)pthread_mutex_unlock(&f->lock);
 #else
     (void)f;
+    (void)ms;
 #endif
 }
+
+#ifdef CACHE__THREADS
+/* Returns 0 or CACHE_ENOMEM. */
+CACHE_COLD int cache__front_make_locks(struct cache_front *f)
+{
+    pthread_condattr_t attributes;
+    int rc = pthread_condattr_init(&attributes);
+
+    if (rc != 0)
+        return CACHE_ENOMEM;
+#if defined(CACHE__COND_CLOCK)
+    rc = pthread_condattr_setclock(&attributes, CACHE__COND_CLOCK);
+#endif
+    if (rc == 0)
+        rc = pthread_cond_init(&f->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    if (rc != 0)
+        return CACHE_ENOMEM;
+    if (pthread_mutex_init(&f->lock, NULL) != 0) {
+        (void)pthread_cond_destroy(&f->changed);
+        return CACHE_ENOMEM;
+    }
+    return 0;
+}
+
+CACHE_COLD void cache__front_break_locks(struct cache_front *f)
+{
+    (void)pthread_mutex_destroy(&f->lock);
+    (void)pthread_cond_destroy(&f->changed);
+}
+#endif
 
 /* This thread holds the record: to wait for it would be to wait for oneself. */
 CACHE_INLINE bool cache__front_is_mine(const struct cache_front *f, uint32_t r)
@@ -807,7 +846,7 @@ CACHE_COLD int cache__call_store(struct cache_front *f,
         return rc;
     cache__front_lock(f);
     while (!call->done)
-        cache__front_wait(f);
+        cache__front_wait(f, 1000);
     cache__front_unlock(f);
     return 0;
 }
@@ -1628,11 +1667,16 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
         return CACHE_EBUSY;
     p->n_waiters++;
     while (p->state != CACHE_PENDING_DONE && cache__front_claimed(f, r)) {
-        if (cache__clock_ms(&f->clock) >= until_ms) {
+        uint64_t now_ms = cache__clock_ms(&f->clock);
+
+        if (now_ms >= until_ms) {
             rc = CACHE_ETIMEOUT;
             break;
         }
-        cache__front_wait(f);
+        cache__front_wait(f, (p->lapse_ms < until_ms && p->lapse_ms > now_ms
+                                  ? p->lapse_ms
+                                  : until_ms) -
+                                 now_ms);
     }
     p->n_waiters--;
     if (p->state != CACHE_PENDING_DONE)
@@ -1923,7 +1967,7 @@ CACHE_COLD int cache__front_settle(struct cache_front *f, uint64_t barrier,
             return CACHE_ETIMEOUT;
         cache__front_push(f, UINT32_MAX);
         if (!cache_wb_is_stored(&f->writes, barrier))
-            cache__front_wait(f);
+            cache__front_wait(f, CACHE__POLL_MS);
     }
     return f->writes.stats.n_dead == n_dead ? 0 : CACHE_EDEADLETTER;
 }
@@ -2091,7 +2135,7 @@ CACHE_COLD int cache__front_write_behind(struct cache_front *f,
         if (rc == 0)
             rc = cache_wb_accepts(&f->writes, &item);
         if (rc == 0 && (rc = cache__front_append(f, &item, w)) == CACHE_EFULL) {
-            cache__front_wait(f); /* for the disk */
+            cache__front_wait(f, CACHE__POLL_MS); /* for the disk */
             if (cache__clock_ms(&f->clock) < until_ms)
                 continue;
         }
@@ -2101,7 +2145,7 @@ CACHE_COLD int cache__front_write_behind(struct cache_front *f,
         if (f->config.when_full == CACHE_FULL_WRITE_THROUGH)
             cache__front_push(f, f->writes.config.max_batch);
         if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
-            cache__front_wait(f);
+            cache__front_wait(f, CACHE__POLL_MS);
     }
     if (rc == CACHE_EFULL)
         f->writes.stats.n_refused++;
@@ -2647,7 +2691,7 @@ CACHE_COLD int cache__front_replay(const struct cache_store_item *item,
            cache__clock_ms(&f->clock) < until_ms) {
         cache__front_push(f, f->writes.config.max_batch);
         if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
-            cache__front_wait(f);
+            cache__front_wait(f, CACHE__POLL_MS);
     }
     f->writes.version = item->version - 1;
     if (rc == 0)
@@ -2662,7 +2706,7 @@ CACHE_COLD void cache__front_recall(struct cache_front *f)
     cache__front_lock(f);
     cache__front_collect(f);
     while (f->behind && f->writes.n_in_flight > 0) {
-        cache__front_wait(f);
+        cache__front_wait(f, CACHE__POLL_MS);
         cache__front_collect(f);
     }
     cache__front_unlock(f);
@@ -2726,15 +2770,12 @@ CACHE_COLD int cache__front_init(struct cache_front *f,
         rc = cache_wb_init(&f->writes, &wb);
     }
 #ifdef CACHE__THREADS
-    if (rc == 0 && pthread_mutex_init(&f->lock, NULL) != 0) {
-        rc = CACHE_ENOMEM;
-    } else if (rc == 0) {
-        if (pthread_cond_init(&f->changed, NULL) != 0)
-            rc = CACHE_ENOMEM;
-        else if ((rc = cache__front_open_journal(f)) != 0)
-            (void)pthread_cond_destroy(&f->changed);
+    if (rc == 0)
+        rc = cache__front_make_locks(f);
+    if (rc == 0) {
+        rc = cache__front_open_journal(f);
         if (rc != 0)
-            (void)pthread_mutex_destroy(&f->lock);
+            cache__front_break_locks(f);
     }
 #endif
     if (rc != 0) {
@@ -2783,10 +2824,10 @@ CACHE_COLD int cache__front_close(struct cache_front *f, uint64_t timeout_ms,
         cache__front_push(f, UINT32_MAX);
         in_time = cache__clock_ms(&f->clock) < until_ms;
         if (cache_wb_n_dirty(&f->writes) > 0 && in_time)
-            cache__front_wait(f);
+            cache__front_wait(f, CACHE__POLL_MS);
     }
     while (f->behind && f->writes.n_in_flight > 0) {
-        cache__front_wait(f);
+        cache__front_wait(f, CACHE__POLL_MS);
         cache__front_collect(f);
     }
     rc = cache__front_close_journal(f);
@@ -2815,8 +2856,7 @@ CACHE_COLD void cache__front_destroy(struct cache_front *f)
     if (f->behind)
         cache_wb_destroy(&f->writes);
 #ifdef CACHE__THREADS
-    (void)pthread_mutex_destroy(&f->lock);
-    (void)pthread_cond_destroy(&f->changed);
+    cache__front_break_locks(f);
 #endif
     cache__front_free(f, f->memory);
     memset(f, 0, sizeof *f);
