@@ -184,7 +184,9 @@ struct cache_reading {
 
 /* Options of one write; zeroes are the default. */
 struct cache_writing {
-    const struct cache_freshness *freshness; /* NULL = the config's */
+    const struct cache_freshness *freshness; /* NULL = the config's.  Its times
+                                               of idleness, negative entries and
+                                               errors are the cache's, always */
     uint64_t ttl_ms;      /* fresh for so long; 0 = freshness->ttl_ms */
     uint64_t lifetime_ms; /* of the data itself, in the store too, if it keeps
                              such times; 0 = no end */
@@ -2233,6 +2235,39 @@ CACHE_COLD int cache__front_entry(struct cache_front *f, const void *key,
     return rc;
 }
 
+/* Writes one after the other, and waits for what acknowledges them once: what
+ * the last one survives they all do. */
+CACHE_COLD void cache__front_write_each(struct cache_front *f,
+                                        struct cache_front_write *writes,
+                                        size_t n,
+                                        const struct cache_writing *how,
+                                        uint64_t until_ms)
+{
+    struct cache_writing each = *how;
+    enum cache_ack ack = how->ack ? how->ack : f->config.ack;
+    size_t i, last = n;
+    int rc = 0;
+
+    if (f->behind && (ack != CACHE_ACK_JOURNAL || cache__front_journals(f)))
+        each.ack = CACHE_ACK_MEMORY;
+    for (i = 0; i < n; i++) {
+        writes[i].status = cache__front_write(f, &writes[i], &each);
+        last = writes[i].status == 0 ? i : last;
+    }
+    if (last == n || !f->behind || how->skip_store)
+        return;
+    if (ack == CACHE_ACK_STORE) {
+        cache__front_lock(f);
+        rc = cache__front_settle(f, cache_wb_flush(&f->writes), until_ms);
+        cache__front_unlock(f);
+    } else if (ack == CACHE_ACK_JOURNAL) {
+        rc = cache__front_await_journal(f, &writes[last], until_ms);
+    }
+    for (i = 0; i < n && rc != 0; i++)
+        if (writes[i].status == 0)
+            writes[i].status = rc;
+}
+
 /* name_put_many and name_remove_many, without the type: writes[i].status is how
  * it went.  As many at once go to the store as there are records for.  Returns
  * 0, or the status of the first that failed. */
@@ -2242,15 +2277,16 @@ CACHE_COLD int cache__front_write_many(struct cache_front *f,
                                        const struct cache_writing *how)
 {
     uint64_t until_ms = cache__front_deadline(f, 0);
-    size_t first = 0, end, i;
+    size_t first, end, i;
     int rc = 0;
     bool keep;
 
     how = how ? how : &cache__write_default;
     keep = cache__front_keeps(f, how);
-    for (i = 0; i < n && !cache__front_goes_through(f, how); i++)
-        writes[i].status = cache__front_write(f, &writes[i], how);
-    for (first = i; first < n; first = end) {
+    first = cache__front_goes_through(f, how) ? 0 : n;
+    if (first == n)
+        cache__front_write_each(f, writes, n, how, until_ms);
+    for (; first < n; first = end) {
         cache__front_lock(f);
         for (end = first; end < n; end++) {
             struct cache_front_write *w = &writes[end];
