@@ -220,8 +220,14 @@ CACHE_INLINE uint32_t cache__clock_tick(struct cache_clock *clock)
     return cache__clock_advance(clock, now_ms, tick);
 }
 
+CACHE_INLINE uint64_t cache__sum_ms(uint64_t a, uint64_t b)
+{
+    return a > CACHE_NEVER - b ? CACHE_NEVER : a + b;
+}
+
 /* The tick in which so many milliseconds from now end, which is early by a part
- * of one; CACHE_LIFE_FOREVER if that is beyond range. */
+ * of one.  What is beyond range ends with the ticks: in the last one, in which
+ * time stands still, so that nothing lasts for ever that has an end. */
 CACHE_COLD uint32_t cache__clock_after(struct cache_clock *clock, uint64_t ms)
 {
     uint64_t since = (uint64_t)(cache__clock_tick(clock) - 1) * clock->tick_ms;
@@ -229,15 +235,10 @@ CACHE_COLD uint32_t cache__clock_after(struct cache_clock *clock, uint64_t ms)
 
     if (now_ms > clock->start_ms && now_ms - clock->start_ms > since)
         since = now_ms - clock->start_ms;
-    if (ms > UINT64_MAX - since)
+    if (ms == CACHE_NEVER)
         return CACHE_LIFE_FOREVER;
-    ticks = (since + ms) / clock->tick_ms;
-    return ticks >= UINT32_MAX - 2 ? CACHE_LIFE_FOREVER : (uint32_t)ticks + 1;
-}
-
-CACHE_INLINE uint64_t cache__sum_ms(uint64_t a, uint64_t b)
-{
-    return a > CACHE_NEVER - b ? CACHE_NEVER : a + b;
+    ticks = cache__sum_ms(since, ms) / clock->tick_ms;
+    return ticks >= UINT32_MAX - 2 ? UINT32_MAX - 1 : (uint32_t)ticks + 1;
 }
 
 CACHE_INLINE uint64_t cache__percent(uint64_t ms, uint32_t pct)
