@@ -1527,6 +1527,8 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     struct cache_loaded loaded;
     int answer;
 
+    if (look.how->skip_store)
+        return cache__front_get(f, key, hash, out, how);
     look.claim = &claim;
     cache__front_lock(f);
     do {
