@@ -1090,6 +1090,19 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
     return look->quiet ? 0 : CACHE__VISIT_USED;
 }
 
+/* The value of an answer that is known. */
+CACHE_COLD uint32_t cache__front_see_old(struct cache_life *life,
+                                         const void *value, void *arg)
+{
+    struct cache__reader *look = (struct cache__reader *)arg;
+
+    (void)life;
+    look->served = true;
+    memcpy(look->out, value, look->f->type->value_bytes);
+    cache__front_retain(look->f, value);
+    return CACHE__VISIT_USED;
+}
+
 /* How a value that was served was found. */
 CACHE_INLINE int cache__reader_found(const struct cache__reader *look)
 {
@@ -1253,9 +1266,12 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
         rc = cache__front_give(f, look);
-    if (rc == CACHE_EFULL && look->answer == CACHE_CLAIM_STALE_YOU_REFRESH) {
-        look->claimed = true; /* nobody can load it now: as if somebody did */
-        (void)f->type->visit(f, look->key, look->hash, cache__front_see, look);
+    if (rc != 0 && look->answer == CACHE_CLAIM_STALE_YOU_REFRESH) {
+        /* Nobody can load it now: as if somebody did. */
+        look->answer = look->fresh ? CACHE_CLAIM_HIT : CACHE_CLAIM_STALE;
+        if (!look->served)
+            (void)f->type->visit(f, look->key, look->hash, cache__front_see_old,
+                                 look);
         rc = 0;
     }
     return rc ? rc : look->answer;
