@@ -1357,11 +1357,10 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
 {
     struct cache_life life;
 
-    if (ttl_ms == 0) {
-        if (error == CACHE_EKEY)
-            (void)f->type->remove(f, key, hash);
+    if (ttl_ms != 0 || error == CACHE_EKEY) /* the value is told to leave */
+        (void)f->type->remove(f, key, hash);
+    if (ttl_ms == 0)
         return;
-    }
     life = cache_life_of_none(&f->clock, ttl_ms, birth, error);
     cache__front_timed(f, &life);
     (void)f->type->put(f, key, NULL, &life, hash,
