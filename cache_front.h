@@ -1164,6 +1164,22 @@ CACHE_COLD void cache__front_overtake(struct cache_front *f, const void *key,
         cache__claims_unlink(&f->claims, r);
 }
 
+/* The record of this key; 0 = there is none.  A load that is out of date since
+ * everything was invalidated is overtaken here, when somebody asks. */
+CACHE_COLD uint32_t cache__front_find(struct cache_front *f, const void *key,
+                                      uint64_t hash)
+{
+    uint32_t r = cache__claims_find(&f->claims, key, hash);
+    struct cache_pending *p = &f->claims.records[r];
+
+    if (r == 0 || p->state != CACHE_PENDING_LOAD ||
+        (p->birth >= f->soft && !p->overtaken))
+        return r;
+    p->overtaken = true;
+    cache__claims_unlink(&f->claims, r);
+    return 0;
+}
+
 /* Somebody holds this record, and it has not lapsed. */
 CACHE_COLD bool cache__front_claimed(struct cache_front *f, uint32_t r)
 {
@@ -1264,6 +1280,19 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
     memcpy(look->out, value, look->f->type->value_bytes);
     cache__front_retain(look->f, value);
     return look->quiet ? 0 : CACHE__VISIT_USED;
+}
+
+/* The value of an answer that is known. */
+CACHE_COLD uint32_t cache__front_see_old(struct cache_life *life,
+                                         const void *value, void *arg)
+{
+    struct cache__reader *look = (struct cache__reader *)arg;
+
+    (void)life;
+    look->served = true;
+    memcpy(look->out, value, look->f->type->value_bytes);
+    cache__front_retain(look->f, value);
+    return CACHE__VISIT_USED;
 }
 
 /* How a value that was served was found. */
@@ -1414,7 +1443,7 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
     dirty = cache__front_dirty(f, look->key, &rc);
     if (rc != 0)
         return rc;
-    look->record = cache__claims_find(&f->claims, look->key, look->hash);
+    look->record = cache__front_find(f, look->key, look->hash);
     look->at = cache__front_moment(f);
     look->dirty = dirty != NULL;
     look->claimed = cache__front_claimed(f, look->record);
@@ -1430,9 +1459,12 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
         rc = cache__front_give(f, look);
-    if (rc == CACHE_EFULL && look->answer == CACHE_CLAIM_STALE_YOU_REFRESH) {
-        look->claimed = true; /* nobody can load it now: as if somebody did */
-        (void)f->type->visit(f, look->key, look->hash, cache__front_see, look);
+    if (rc != 0 && look->answer == CACHE_CLAIM_STALE_YOU_REFRESH) {
+        /* Nobody can load it now: as if somebody did. */
+        look->answer = look->fresh ? CACHE_CLAIM_HIT : CACHE_CLAIM_STALE;
+        if (!look->served)
+            (void)f->type->visit(f, look->key, look->hash, cache__front_see_old,
+                                 look);
         rc = 0;
     }
     return rc ? rc : look->answer;
@@ -1505,11 +1537,10 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
     struct cache_life life;
     uint64_t version = 0;
 
-    if (ttl_ms == 0) {
-        if (error == CACHE_EKEY)
-            (void)f->type->remove(f, key, hash);
+    if (ttl_ms != 0 || error == CACHE_EKEY) /* the value is told to leave */
+        (void)f->type->remove(f, key, hash);
+    if (ttl_ms == 0)
         return;
-    }
     life = cache_life_of_none(&f->clock, ttl_ms, birth, error);
     cache__front_timed(f, &life);
     (void)f->type->put(f, key, NULL, &life, hash,
@@ -1715,6 +1746,8 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     struct cache_loaded loaded;
     int answer;
 
+    if (look.how->skip_store)
+        return cache__front_get(f, key, hash, out, how);
     look.claim = &claim;
     cache__front_lock(f);
     do {
@@ -2329,7 +2362,7 @@ CACHE_COLD void cache__front_invalidate(struct cache_front *f,
         for (r = 1; r <= f->claims.n; r++)
             f->claims.records[r].overtaken = true;
         f->type->clear(f);
-        f->epoch = f->reclaimed = 0;
+        f->epoch = f->reclaimed = f->sweep_for = 0;
         CACHE_ATOMIC_STORE(&f->hard, 0u);
     }
     f->epoch++;
