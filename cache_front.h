@@ -996,6 +996,21 @@ CACHE_COLD void cache__front_overtake(struct cache_front *f, const void *key,
         cache__claims_unlink(&f->claims, r);
 }
 
+/* The record that holds this key; 0 = none.  An invalidation of everything has
+ * overtaken the loads that began before it: they are told here. */
+CACHE_COLD uint32_t cache__front_find(struct cache_front *f, const void *key,
+                                      uint64_t hash)
+{
+    uint32_t r = cache__claims_find(&f->claims, key, hash);
+    const struct cache_pending *p = &f->claims.records[r];
+
+    if (r == 0 || p->state != CACHE_PENDING_LOAD ||
+        (!p->overtaken && p->birth >= f->soft))
+        return r;
+    cache__claims_unlink(&f->claims, r);
+    return 0;
+}
+
 /* Somebody holds this record, and it has not lapsed. */
 CACHE_COLD bool cache__front_claimed(struct cache_front *f, uint32_t r)
 {
@@ -1237,7 +1252,7 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
     dirty = cache__front_dirty(f, look->key, &rc);
     if (rc != 0)
         return rc;
-    look->record = cache__claims_find(&f->claims, look->key, look->hash);
+    look->record = cache__front_find(f, look->key, look->hash);
     look->at = cache__front_moment(f);
     look->dirty = dirty != NULL;
     look->claimed = cache__front_claimed(f, look->record);
