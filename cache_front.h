@@ -1972,7 +1972,7 @@ CACHE_COLD void cache__front_invalidate(struct cache_front *f,
         for (r = 1; r <= f->claims.n; r++)
             f->claims.records[r].overtaken = true;
         f->type->clear(f);
-        f->epoch = f->reclaimed = 0;
+        f->epoch = f->reclaimed = f->sweep_for = 0;
         CACHE_ATOMIC_STORE(&f->hard, 0u);
     }
     f->epoch++;
