@@ -1270,7 +1270,11 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
         rc = cache__front_give(f, look);
     if (rc == CACHE_EFULL && look->answer == CACHE_CLAIM_STALE_YOU_REFRESH) {
         look->claimed = true; /* nobody can load it now: as if somebody did */
-        (void)f->type->visit(f, look->key, look->hash, cache__front_see, look);
+        if (look->served)
+            look->answer = look->fresh ? CACHE_CLAIM_HIT : CACHE_CLAIM_STALE;
+        else
+            (void)f->type->visit(f, look->key, look->hash, cache__front_see,
+                                 look);
         rc = 0;
     }
     return rc ? rc : look->answer;
