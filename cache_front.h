@@ -2234,6 +2234,8 @@ CACHE_COLD int cache__front_config(struct cache_loading_config *out,
          out->key_codec->object_bytes != type->key_bytes ||
          out->value_codec->object_bytes != type->value_bytes))
         return CACHE_ENOCODEC;
+    if ((hooks & CACHE__HAS_RETAIN) && (type->options & CACHE_PLAIN_DATA))
+        return CACHE_ERETAIN;   /* a hit copies without the lock */
     if (out->cache.ttl_ms != 0) /* it is freshness.ttl_ms */
         return CACHE_EFRESHNESS;
     tick_ms = out->cache.tick_ms ? out->cache.tick_ms : CACHE_DEFAULT_TICK_MS;
