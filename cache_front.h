@@ -1767,13 +1767,16 @@ CACHE_INLINE bool cache__front_keeps(const struct cache_front *f,
            (f->config.writes != CACHE_WRITE_AROUND || how->skip_store);
 }
 
-/* The cells hear of a write.  Returns 0, or why they refuse it. */
+/* The cells hear of a write.  Returns 0, or why they refuse it.  What they are
+ * not to keep leaves at once. */
 CACHE_COLD int cache__front_apply(struct cache_front *f,
                                   const struct cache_front_write *w, bool keep)
 {
     if (w->value != NULL && keep)
         return f->type->put(f, w->key, w->value, &w->life, w->hash, w->ttl_ms);
     (void)f->type->remove(f, w->key, w->hash);
+    if (w->value != NULL)
+        f->type->discard(w->key, w->value, f->config.cache.user);
     return 0;
 }
 
@@ -1784,7 +1787,7 @@ CACHE_COLD void cache__front_accept(struct cache_front *f,
                                     bool keep)
 {
     if (cache__front_apply(f, w, keep) != 0)
-        (void)f->type->remove(f, w->key, w->hash);
+        (void)cache__front_apply(f, w, false);
 }
 
 /* What is to be known of a write before anything is done. */
