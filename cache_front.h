@@ -1821,13 +1821,15 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
     struct cache__reader look = cache__reader_of(w->key, w->hash, NULL, NULL);
     int rc;
 
-    cache__front_overtake(f, w->key, w->hash);
     while ((look.record = cache__claims_find(&f->claims, w->key, w->hash)) !=
            0) {
+        if (f->claims.records[look.record].state == CACHE_PENDING_LOAD) {
+            cache__front_overtake(f, w->key, w->hash);
+            continue;
+        }
         rc = cache__front_await(f, &look, until_ms);
         if (rc != CACHE__ASK_ANEW)
             return rc;
-        cache__front_overtake(f, w->key, w->hash);
     }
     rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE, &w->record);
     if (rc == 0)
