@@ -1813,10 +1813,10 @@ CACHE_COLD int cache__front_prepare(struct cache_front *f,
 }
 
 /* Takes the key of a write that goes through, under the lock: waits for another
- * write of it, and overtakes a load. */
+ * write of it, or has CACHE_EBUSY, and overtakes a load. */
 CACHE_COLD int cache__front_begin_write(struct cache_front *f,
                                         struct cache_front_write *w,
-                                        uint64_t until_ms)
+                                        uint64_t until_ms, bool waits)
 {
     struct cache__reader look = cache__reader_of(w->key, w->hash, NULL, NULL);
     int rc;
@@ -1827,7 +1827,7 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
             cache__front_overtake(f, w->key, w->hash);
             continue;
         }
-        rc = cache__front_await(f, &look, until_ms);
+        rc = waits ? cache__front_await(f, &look, until_ms) : CACHE_EBUSY;
         if (rc != CACHE__ASK_ANEW)
             return rc;
     }
@@ -1902,7 +1902,7 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     rc = f->open ? cache__front_prepare(f, w, how) : CACHE_ECLOSED;
     w->storing.expires_ms = cache__front_expires(f, how);
     if (rc == 0 && cache__front_goes_through(f, how)) {
-        rc = cache__front_begin_write(f, w, until_ms);
+        rc = cache__front_begin_write(f, w, until_ms, true);
         if (rc == 0) {
             cache__front_unlock(f);
             cache__front_store_all(f, w, 1);
@@ -1948,9 +1948,11 @@ CACHE_COLD int cache__front_write_many(struct cache_front *f,
                 f->open ? cache__front_prepare(f, w, how) : CACHE_ECLOSED;
             w->storing.expires_ms = cache__front_expires(f, how);
             if (w->status == 0)
-                w->status = cache__front_begin_write(f, w, until_ms);
+                w->status =
+                    cache__front_begin_write(f, w, until_ms, end == first);
             if (w->status != 0)
-                break; /* a key for the second time, or no record is left */
+                break; /* the key is being written, also by this call, or no
+                          record is left */
         }
         cache__front_unlock(f);
         if (end > first)
