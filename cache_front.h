@@ -1832,8 +1832,10 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
             return rc;
     }
     rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE, &w->record);
-    if (rc == 0)
+    if (rc == 0) {
         w->storing.version = f->behind ? ++f->writes.version : ++f->version;
+        w->life.birth = f->epoch;
+    }
     return rc;
 }
 
@@ -1844,7 +1846,8 @@ CACHE_COLD int cache__front_end_write(struct cache_front *f,
 {
     if (w->status == 0)
         cache__front_accept(f, w,
-                            keep && !f->claims.records[w->record].overtaken);
+                            keep && w->life.birth >= f->hard &&
+                                !f->claims.records[w->record].overtaken);
     cache__front_release(f, w->record, CACHE__ASK_AGAIN);
     w->record = 0;
     return w->status;
@@ -1882,6 +1885,7 @@ CACHE_COLD int cache__front_write_behind(struct cache_front *f,
     if (rc != 0)
         return rc;
     w->storing.version = f->writes.version;
+    w->life.birth = f->epoch;
     cache__front_overtake(f, w->key, w->hash);
     cache__front_accept(f, w, keep);
     return 0;
