@@ -2038,7 +2038,8 @@ CACHE_INLINE bool cache__front_keeps(const struct cache_front *f,
            (f->config.writes != CACHE_WRITE_AROUND || how->skip_store);
 }
 
-/* The cells hear of a write.  Returns 0, or why they refuse it. */
+/* The cells hear of a write.  Returns 0, or why they refuse it.  What they are
+ * not to keep leaves at once. */
 CACHE_COLD int cache__front_apply(struct cache_front *f,
                                   struct cache_front_write *w, bool keep)
 {
@@ -2047,6 +2048,8 @@ CACHE_COLD int cache__front_apply(struct cache_front *f,
         return f->type->put(f, w->key, w->value, &w->life, w->hash, w->ttl_ms,
                             &w->version);
     (void)f->type->remove(f, w->key, w->hash);
+    if (w->value != NULL)
+        f->type->discard(w->key, w->value, f->config.cache.user);
     return 0;
 }
 
@@ -2056,7 +2059,7 @@ CACHE_COLD void cache__front_accept(struct cache_front *f,
                                     struct cache_front_write *w, bool keep)
 {
     if (cache__front_apply(f, w, keep) != 0)
-        (void)f->type->remove(f, w->key, w->hash);
+        (void)cache__front_apply(f, w, false);
 }
 
 /* What is to be known of a write before anything is done. */
@@ -2110,28 +2113,32 @@ CACHE_COLD int cache__front_expects(struct cache_front *f,
 }
 
 /* Takes the key of a write that goes through, under the lock: waits for another
- * write of it, and overtakes a load. */
+ * write of it, or has CACHE_EBUSY, and overtakes a load. */
 CACHE_COLD int cache__front_begin_write(struct cache_front *f,
                                         struct cache_front_write *w,
-                                        uint64_t until_ms)
+                                        uint64_t until_ms, bool waits)
 {
     struct cache__reader look = cache__reader_of(w->key, w->hash, NULL, NULL);
     int rc;
 
-    cache__front_overtake(f, w->key, w->hash);
     while ((look.record = cache__claims_find(&f->claims, w->key, w->hash)) !=
            0) {
-        rc = cache__front_await(f, &look, until_ms);
+        if (f->claims.records[look.record].state == CACHE_PENDING_LOAD) {
+            cache__front_overtake(f, w->key, w->hash);
+            continue;
+        }
+        rc = waits ? cache__front_await(f, &look, until_ms) : CACHE_EBUSY;
         if (rc != CACHE__ASK_ANEW)
             return rc;
-        cache__front_overtake(f, w->key, w->hash);
     }
     rc = cache__front_expects(f, w);
     if (rc != 0)
         return rc;
     rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE, &w->record);
-    if (rc == 0)
+    if (rc == 0) {
         w->storing.version = f->behind ? ++f->writes.version : ++f->version;
+        w->life.birth = f->epoch;
+    }
     return rc;
 }
 
@@ -2142,7 +2149,8 @@ CACHE_COLD int cache__front_end_write(struct cache_front *f,
 {
     if (w->status == 0)
         cache__front_accept(f, w,
-                            keep && !f->claims.records[w->record].overtaken);
+                            keep && w->life.birth >= f->hard &&
+                                !f->claims.records[w->record].overtaken);
     cache__front_release(f, w->record, CACHE__ASK_AGAIN);
     w->record = 0;
     return w->status;
@@ -2189,6 +2197,7 @@ CACHE_COLD int cache__front_write_behind(struct cache_front *f,
     if (rc != 0)
         return rc;
     w->storing.version = f->writes.version;
+    w->life.birth = f->epoch;
     cache__front_overtake(f, w->key, w->hash);
     cache__front_accept(f, w, keep);
     return 0;
@@ -2213,7 +2222,7 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     rc = f->open ? cache__front_prepare(f, w, how) : CACHE_ECLOSED;
     w->storing.expires_ms = cache__front_expires(f, how);
     if (rc == 0 && cache__front_goes_through(f, how)) {
-        rc = cache__front_begin_write(f, w, until_ms);
+        rc = cache__front_begin_write(f, w, until_ms, true);
         if (rc == 0) {
             cache__front_unlock(f);
             cache__front_store_all(f, w, 1);
@@ -2329,9 +2338,11 @@ CACHE_COLD int cache__front_write_many(struct cache_front *f,
                 f->open ? cache__front_prepare(f, w, how) : CACHE_ECLOSED;
             w->storing.expires_ms = cache__front_expires(f, how);
             if (w->status == 0)
-                w->status = cache__front_begin_write(f, w, until_ms);
+                w->status =
+                    cache__front_begin_write(f, w, until_ms, end == first);
             if (w->status != 0)
-                break; /* a key for the second time, or no record is left */
+                break; /* the key is being written, also by this call, or no
+                          record is left */
         }
         cache__front_unlock(f);
         if (end > first)
@@ -2634,6 +2645,8 @@ CACHE_COLD int cache__front_config(struct cache_loading_config *out,
          out->key_codec->object_bytes != type->key_bytes ||
          out->value_codec->object_bytes != type->value_bytes))
         return CACHE_ENOCODEC;
+    if ((hooks & CACHE__HAS_RETAIN) && (type->options & CACHE_PLAIN_DATA))
+        return CACHE_ERETAIN;   /* a hit copies without the lock */
     if (out->cache.ttl_ms != 0) /* it is freshness.ttl_ms */
         return CACHE_EFRESHNESS;
     tick_ms = out->cache.tick_ms ? out->cache.tick_ms : CACHE_DEFAULT_TICK_MS;
