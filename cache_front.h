@@ -1284,11 +1284,13 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
 
 /* The value of an answer that is known. */
 CACHE_COLD uint32_t cache__front_see_old(struct cache_life *life,
-                                         const void *value, void *arg)
+                                         const void *value, uint64_t version,
+                                         void *arg)
 {
     struct cache__reader *look = (struct cache__reader *)arg;
 
     (void)life;
+    (void)version;
     look->served = true;
     memcpy(look->out, value, look->f->type->value_bytes);
     cache__front_retain(look->f, value);
