@@ -1729,6 +1729,17 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
     return rc;
 }
 
+/* Waits, under the lock, for another thread to give a record back.  Returns
+ * false if there is none, or no time. */
+CACHE_COLD bool cache__front_await_record(struct cache_front *f,
+                                          uint64_t until_ms)
+{
+    if (!f->type->shared || cache__clock_ms(&f->clock) >= until_ms)
+        return false;
+    cache__front_wait(f, CACHE__POLL_MS);
+    return true;
+}
+
 CACHE_COLD uint64_t cache__front_deadline(struct cache_front *f,
                                           uint64_t wait_ms)
 {
@@ -1758,6 +1769,9 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
             answer = cache__front_await(f, &look, until_ms);
         else if (answer >= 0 && look.served)
             answer = cache__reader_found(&look);
+        else if (answer == CACHE_EFULL && look.answer != CACHE_EFULL &&
+                 cache__front_await_record(f, until_ms))
+            answer = CACHE__ASK_ANEW;
     } while (answer == CACHE__ASK_ANEW);
     cache__front_unlock(f);
     if (claim.ticket == 0)
@@ -2123,20 +2137,23 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
     struct cache__reader look = cache__reader_of(w->key, w->hash, NULL, NULL);
     int rc;
 
-    while ((look.record = cache__claims_find(&f->claims, w->key, w->hash)) !=
-           0) {
-        if (f->claims.records[look.record].state == CACHE_PENDING_LOAD) {
-            cache__front_overtake(f, w->key, w->hash);
-            continue;
+    do {
+        while ((look.record =
+                    cache__claims_find(&f->claims, w->key, w->hash)) != 0) {
+            if (f->claims.records[look.record].state == CACHE_PENDING_LOAD) {
+                cache__front_overtake(f, w->key, w->hash);
+                continue;
+            }
+            rc = waits ? cache__front_await(f, &look, until_ms) : CACHE_EBUSY;
+            if (rc != CACHE__ASK_ANEW)
+                return rc;
         }
-        rc = waits ? cache__front_await(f, &look, until_ms) : CACHE_EBUSY;
-        if (rc != CACHE__ASK_ANEW)
-            return rc;
-    }
-    rc = cache__front_expects(f, w);
-    if (rc != 0)
-        return rc;
-    rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE, &w->record);
+        rc = cache__front_expects(f, w);
+        if (rc == 0)
+            rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE,
+                                   &w->record);
+    } while (rc == CACHE_EFULL && waits &&
+             cache__front_await_record(f, until_ms));
     if (rc == 0) {
         w->storing.version = f->behind ? ++f->writes.version : ++f->version;
         w->life.birth = f->epoch;

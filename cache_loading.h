@@ -922,7 +922,8 @@
  *   the load has failed), CACHE_FOUND_UNSTORED; or CACHE_EKEY, what load has
  *   failed with, CACHE_EBUSY: this thread, or where there is one only somebody,
  *   is loading or writing the key; CACHE_ETIMEOUT: another did so for longer
- *   than wait_ms; CACHE_EFULL: max_claims.
+ *   than wait_ms; CACHE_EFULL: max_claims (where there are other threads, for
+ *   longer than wait_ms).
  * int name_load_with(c, key, out, const struct cache_reading *how, load, user)
  * size_t name_load_many(c, const K *keys, size_t n, V *values, int *found,
  *                       name_load_many_fn load, void *user)
@@ -934,7 +935,7 @@
  * int name_put_with(c, key, value, const struct cache_writing *how)
  *   Writes as config.writes says.  0: it survives what config.ack promises.
  *   CACHE_ETTL; the store's error, and the cache is as it was; CACHE_EFULL:
- *   max_dirty, or no room in a cache aside; CACHE_ETOOBIG, CACHE_ECODEC;
+ *   max_dirty, max_claims, or no room in a cache aside; CACHE_ETOOBIG, CACHE_ECODEC;
  *   CACHE_EBUSY, CACHE_ETIMEOUT: another write of the key; CACHE_ECLOSED.
  *   After an error of the journal or of an acknowledgement by the store, the
  *   write is accepted and may yet get there: put again to know.
