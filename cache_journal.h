@@ -236,7 +236,8 @@ struct cache_journal {
                                                `segments` yet */
     struct cache_journal_segment *segments; /* oldest first */
     size_t n_segments, n_segments_room;
-    uint64_t number;   /* highest one that a segment ever had */
+    uint64_t n_abandoned, n_deleted; /* for stats */
+    uint64_t number;                 /* highest one that a segment ever had */
     uint64_t id;       /* of this journal: random, in every header; 0 = not
                           known yet */
     uint64_t written;  /* highest seq in a durable block */
@@ -567,7 +568,7 @@ CACHE_COLD void cache__journal_delete_stored(struct cache_journal *j)
         return;
     j->n_segments -= n;
     memmove(j->segments, j->segments + n, j->n_segments * sizeof *j->segments);
-    j->stats.n_deleted += n;
+    j->n_deleted += n;
     if (!j->config.process_only) /* one that comes back does no harm */
         (void)cache__journal_sync(j->directory_fd, false);
 }
@@ -1191,7 +1192,7 @@ CACHE_COLD void cache__journal_abandon(struct cache_journal *j)
 {
     (void)cache__journal_cut(j->fd, j->now.end);
     cache__journal_end_segment(j);
-    j->stats.n_abandoned++;
+    j->n_abandoned++;
 }
 
 /* Writes the buffer's records, or none, as one block and has it durable. */
@@ -1272,6 +1273,15 @@ CACHE_COLD uint64_t cache__journal_oldest_last(const struct cache_journal *j)
     return j->n_segments > 1 ? j->segments[0].last : UINT64_MAX;
 }
 
+/* Under the lock: what the thread alone knows, for the others. */
+CACHE_COLD void cache__journal_publish(struct cache_journal *j)
+{
+    j->oldest_last = cache__journal_oldest_last(j);
+    j->stats.n_segments = j->n_segments;
+    j->stats.n_abandoned = j->n_abandoned;
+    j->stats.n_deleted = j->n_deleted;
+}
+
 /* A time this many milliseconds from now, for a condition. */
 CACHE_COLD struct timespec cache__journal_after(uint64_t ms)
 {
@@ -1349,8 +1359,7 @@ CACHE_COLD void cache__journal_ended(struct cache_journal *j,
         j->n_last_chance = 0;
         __atomic_store_n(&j->durable, j->written, __ATOMIC_RELEASE);
     }
-    j->oldest_last = cache__journal_oldest_last(j);
-    j->stats.n_segments = j->n_segments;
+    cache__journal_publish(j);
     (void)pthread_cond_broadcast(&j->done[j->n_ended & 1]);
 }
 
@@ -1560,8 +1569,7 @@ CACHE_COLD int cache_journal_open(
     if (rc == 0) {
         j->appended = j->durable = j->written;
         j->stored = j->recorded;
-        j->oldest_last = cache__journal_oldest_last(j);
-        j->stats.n_segments = j->n_segments;
+        cache__journal_publish(j);
         rc = cache__journal_start(j);
     }
     if (rc != 0) {
