@@ -2128,10 +2128,13 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     how = how ? how : &cache__write_default;
     keep = cache__front_keeps(f, how);
     ack = how->ack ? how->ack : f->config.ack;
-    if (ack == CACHE_ACK_JOURNAL && !cache__front_journals(f))
-        return CACHE_EINVAL;
     cache__front_lock(f);
-    rc = f->open ? cache__front_prepare(f, w, how) : CACHE_ECLOSED;
+    if (!f->open)
+        rc = CACHE_ECLOSED;
+    else if (ack == CACHE_ACK_JOURNAL && !cache__front_journals(f))
+        rc = CACHE_EINVAL;
+    else
+        rc = cache__front_prepare(f, w, how);
     w->storing.expires_ms = cache__front_expires(f, how);
     if (rc == 0 && cache__front_goes_through(f, how)) {
         rc = cache__front_begin_write(f, w, until_ms);
