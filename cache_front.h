@@ -2157,7 +2157,10 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     cache__front_unlock(f);
     if (rc == 0 && how->version)
         *how->version = w->version;
-    if (rc == 0 && f->behind && !how->skip_store && ack == CACHE_ACK_JOURNAL)
+    /* Of what the store has, too: an older write of the key that the journal
+     * has would be replayed over it. */
+    if (rc == 0 && f->behind && !how->skip_store && ack != CACHE_ACK_MEMORY &&
+        cache__front_journals(f))
         rc = cache__front_await_journal(f, w, until_ms);
     return rc;
 }

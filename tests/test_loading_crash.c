@@ -1077,6 +1077,7 @@ static void init_stores_more_than_max_dirty(void)
         leave_writes();
         config.write_behind.max_dirty = 2;
         config.write_behind.max_batch = 1;
+        config.when_full = CACHE_FULL_WRITE_THROUGH;
         cache_start();
         CHECK(medium.n_writes >= KEYS - 2);
         CHECK(kind->stats().n_dirty <= 2);
