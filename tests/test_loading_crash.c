@@ -50,6 +50,7 @@ static struct medium {
     int fail;                 /* every write gets this status, unless 0 */
     uint64_t poison;          /* this key's writes fail, if `poisoned` */
     bool poisoned;
+    uint64_t versions[KEYS]; /* that it was told last */
     int n_writes, n_letters; /* that there were */
     bool dies_with_disk;     /* when the power is cut, here too */
 } medium = { .fd = -1 };
@@ -67,7 +68,8 @@ static int medium_load(const uint64_t *key, struct record *value,
     return value->number ? 0 : CACHE_EKEY;
 }
 
-static int medium_write(const uint64_t *key, const struct record *value)
+static int medium_write(const uint64_t *key, const struct record *value,
+                        const struct cache_storing *storing)
 {
     struct medium *m = &medium;
 
@@ -76,6 +78,7 @@ static int medium_write(const uint64_t *key, const struct record *value)
     if (m->fail != 0 || (m->poisoned && m->poison == *key))
         return m->fail ? m->fail : CACHE_ESTORE;
     m->n_writes++;
+    m->versions[*key] = storing->version;
     m->rows[*key] = *value;
     return m->fd < 0 || pwrite(m->fd, value, sizeof *value,
                                (off_t)(*key * sizeof *value)) == sizeof *value
@@ -86,8 +89,8 @@ static int medium_write(const uint64_t *key, const struct record *value)
 static int medium_store(const uint64_t *key, const struct record *value,
                         const struct cache_storing *storing, void *user)
 {
-    (void)storing, (void)user;
-    return medium_write(key, value);
+    (void)user;
+    return medium_write(key, value, storing);
 }
 
 static int medium_remove(const uint64_t *key,
@@ -95,8 +98,8 @@ static int medium_remove(const uint64_t *key,
 {
     static const struct record none = { 0, 0 };
 
-    (void)storing, (void)user;
-    return medium_write(key, &none);
+    (void)user;
+    return medium_write(key, &none, storing);
 }
 
 /* --- the caches ---------------------------------------------------------- */
@@ -363,11 +366,21 @@ static uint64_t got(uint64_t key)
 }
 
 static int n_replayed;
+static uint64_t newest[KEYS]; /* number of each key's last write */
+static bool has_newest[KEYS];
 
 static int count_replay(const struct cache_store_item *item, void *user)
 {
-    (void)item, (void)user;
+    struct record record = { 0, 0 };
+    uint64_t key;
+
+    (void)user;
     n_replayed++;
+    memcpy(&key, item->key.data, sizeof key);
+    if (item->op == CACHE_STORE_PUT)
+        memcpy(&record, item->value.data, sizeof record);
+    newest[key % KEYS] = record.number;
+    has_newest[key % KEYS] = true;
     return 0;
 }
 
@@ -378,6 +391,7 @@ static int journalled(void)
     struct cache_journal_config c = config.journal;
 
     n_replayed = 0;
+    memset(has_newest, 0, sizeof has_newest);
     CHECK_EQ(cache_journal_open(&journal, &c, count_replay, NULL), 0);
     CHECK_EQ(cache_journal_close(&journal), 0);
     return n_replayed;
@@ -656,15 +670,20 @@ static void child_life(bool waits, long us)
 }
 
 /* After a crash: the cache with its journal has all, and then the store. */
-static void check_survivors(uint64_t *found)
+static void check_survivors(uint64_t *found, bool looks)
 {
     uint64_t n_lost = 99, again[KEYS];
     const char *path = config.journal.path;
     uint32_t key;
 
+    if (looks && path != NULL)
+        (void)journalled();
     store_open();
     cache_start();
     CHECK_EQ(judge_all(found, true), 0);
+    for (key = 0; key < KEYS && looks && path != NULL; key++)
+        if (has_newest[key]) /* in the order of their versions */
+            CHECK_EQ(found[key], newest[key]);
     CHECK_SOUND(kind->check());
     CHECK_EQ(kind->close(20000, &n_lost), 0);
     CHECK_EQ(n_lost, 0);
@@ -707,7 +726,7 @@ static void kill_9(int which, bool journal, long rounds)
                        (long)(test_random(&random) >> 33) %
                            (kind->db ? 100000 : 20000));
         disk.sync_us = 0;
-        check_survivors(found);
+        check_survivors(found, round % 2 == 1);
         notes_begin(found);
     }
     printf("kill -9, %s%s: %ld rounds, %ld kills, %llu writes, of which %llu "
@@ -1337,6 +1356,31 @@ static void versions_go_on(void)
     tidy();
 }
 
+/* The store is told the versions that the writes had before the crash. */
+static void versions_survive(void)
+{
+    uint64_t key;
+
+    set_up(PLAIN_FILE, true);
+    for (key = 1; key <= 3; key++)
+        CHECK_EQ(put(key, key), 0);
+    CHECK_EQ(kind->flush(100), 0);
+    CHECK_EQ(medium.versions[2], 2);
+    CHECK_EQ(put(4, 4), 0); /* which records the mark */
+    CHECK_EQ(put(5, 5), 0);
+    CHECK_EQ(put(4, 6), 0);
+    crash();
+    CHECK_EQ(journalled(), 3);
+    cache_start();
+    CHECK_EQ(put(6, 7), 0);
+    CHECK_EQ(kind->flush(100), 0);
+    CHECK_EQ(medium.versions[3], 3);
+    CHECK_EQ(medium.versions[4], 6);
+    CHECK_EQ(medium.versions[5], 5);
+    CHECK_EQ(medium.versions[6], 7);
+    tidy();
+}
+
 /* Nothing newer that the store has lets the journal forget what it lacks. */
 static void mark_stops_at_what_the_store_lacks(void)
 {
@@ -1567,6 +1611,7 @@ static const struct test tests[] = {
     TEST(acknowledgements_need_their_journal),
     TEST(init_without_memory),
     TEST(versions_go_on),
+    TEST(versions_survive),
     TEST(mark_stops_at_what_the_store_lacks),
     TEST(coalesced_writes_survive),
     TEST(journal_does_not_grow),
@@ -1584,6 +1629,16 @@ static const struct test tests[] = {
     TEST(kill_9_plain_file_journal),
     TEST(kill_9_no_journal),
 };
+
+#ifdef __SANITIZE_THREAD__
+/* A race in a child has to be seen before it is killed. */
+const char *__tsan_default_options(void);
+
+const char *__tsan_default_options(void)
+{
+    return "halt_on_error=1";
+}
+#endif
 
 int main(int argc, char **argv)
 {
