@@ -2235,10 +2235,13 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     how = how ? how : &cache__write_default;
     keep = cache__front_keeps(f, how);
     ack = how->ack ? how->ack : f->config.ack;
-    if (ack == CACHE_ACK_JOURNAL && !cache__front_journals(f))
-        return CACHE_EINVAL;
     cache__front_lock(f);
-    rc = f->open ? cache__front_prepare(f, w, how) : CACHE_ECLOSED;
+    if (!f->open)
+        rc = CACHE_ECLOSED;
+    else if (ack == CACHE_ACK_JOURNAL && !cache__front_journals(f))
+        rc = CACHE_EINVAL;
+    else
+        rc = cache__front_prepare(f, w, how);
     w->storing.expires_ms = cache__front_expires(f, how);
     if (rc == 0 && cache__front_goes_through(f, how)) {
         rc = cache__front_begin_write(f, w, until_ms, true);
@@ -2261,7 +2264,10 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     cache__front_unlock(f);
     if (rc == 0 && how->version)
         *how->version = w->version;
-    if (rc == 0 && f->behind && !how->skip_store && ack == CACHE_ACK_JOURNAL)
+    /* Of what the store has, too: an older write of the key that the journal
+     * has would be replayed over it. */
+    if (rc == 0 && f->behind && !how->skip_store && ack != CACHE_ACK_MEMORY &&
+        cache__front_journals(f))
         rc = cache__front_await_journal(f, w, until_ms);
     return rc;
 }
