@@ -36,17 +36,17 @@ enum {
 /* --- the journal --------------------------------------------------------- */
 
 enum lm_what {
-    LM_EVENT,   /* .on_event: kind, key, value, cause, status, n */
-    LM_LEFT,    /* .on_remove: key, value, cause */
-    LM_RETAIN,  /* value */
-    LM_ALLOC,   /* status: 0 or CACHE_ENOMEM */
-    LM_COPY,    /* .key_copy: status */
-    LM_SUBMIT,  /* a batch of n to config.store: status */
-    LM_LOADED,  /* a key was loaded: what came */
-    LM_STORED,  /* a value was written, or none */
-    LM_LETTER,  /* the hook of dead letters: key */
-    LM_TIME,    /* it is so late now: value */
-    LM_INSIDE   /* a loader did an operation of its own */
+    LM_EVENT,  /* .on_event: kind, key, value, cause, status, n */
+    LM_LEFT,   /* .on_remove: key, value, cause */
+    LM_RETAIN, /* value */
+    LM_ALLOC,  /* status: 0 or CACHE_ENOMEM */
+    LM_COPY,   /* .key_copy: status */
+    LM_SUBMIT, /* a batch of n to config.store: status */
+    LM_LOADED, /* a key was loaded: what came */
+    LM_STORED, /* a value was written, or none */
+    LM_LETTER, /* the hook of dead letters: key */
+    LM_TIME,   /* it is so late now: value */
+    LM_INSIDE  /* a loader did an operation of its own */
 };
 
 struct lm_op;
@@ -137,7 +137,7 @@ struct lm_life {
     uint64_t refresh, fresh, stale, dead;
     uint64_t birth;
     bool failed;
-    int error; /* 0 = there is a value */
+    int error;  /* 0 = there is a value */
     bool draws; /* the jitter is not known yet: of this */
     struct cache_freshness freshness;
     uint64_t ttl_ms, lifetime_ms, put_ms;
@@ -185,7 +185,7 @@ struct lm_subject {
 struct lm {
     const struct lm_subject *subject;
     struct cache_loading_config config; /* with the defaults filled in */
-    bool evicts; /* the cells may have no room */
+    bool evicts;                        /* the cells may have no room */
     uint64_t now_ms, start_ms;
     uint64_t epoch, soft, hard;
     uint64_t epochs_left; /* until all begins anew */
@@ -230,7 +230,7 @@ static inline struct lm_line *lm_write(struct lm *m, enum lm_what what)
 static inline const char *lm_what_name(enum lm_what what)
 {
     static const char *const names[] = { "event",  "left",   "retain", "alloc",
-                                         "copy", "submit", "loaded", "stored",
+                                         "copy",   "submit", "loaded", "stored",
                                          "letter", "time",   "inside" };
 
     return names[what];
@@ -345,8 +345,8 @@ static inline void lm_moments(const struct lm *m, struct lm_life *life,
     const struct cache_freshness *f = &life->freshness;
     uint64_t spare =
         f->stale_ms > f->stale_if_error_ms ? f->stale_ms : f->stale_if_error_ms;
-    uint64_t end = life->lifetime_ms ? lm_after(m, life->lifetime_ms)
-                                     : LM_FOREVER;
+    uint64_t end =
+        life->lifetime_ms ? lm_after(m, life->lifetime_ms) : LM_FOREVER;
 
     life->refresh = life->fresh = life->stale = life->dead = end;
     if (ttl_ms == CACHE_NEVER)
@@ -380,9 +380,8 @@ static inline struct lm_life lm_life_of(const struct lm *m,
     return life;
 }
 
-static inline struct lm_life lm_life_of_none(const struct lm *m,
-                                             uint64_t ttl_ms, uint64_t birth,
-                                             int error)
+static inline struct lm_life
+lm_life_of_none(const struct lm *m, uint64_t ttl_ms, uint64_t birth, int error)
 {
     struct lm_life life;
 
@@ -663,12 +662,12 @@ static inline int lm_table(enum lm_verdict verdict, bool claimed, int error)
 {
     static const int answers[][2] = {
         /* nobody is asked yet          somebody is loading it */
-        { CACHE_CLAIM_HIT, CACHE_CLAIM_HIT },               /* fresh */
-        { CACHE_CLAIM_STALE_YOU_REFRESH, CACHE_CLAIM_HIT }, /* refresh */
+        { CACHE_CLAIM_HIT, CACHE_CLAIM_HIT },                 /* fresh */
+        { CACHE_CLAIM_STALE_YOU_REFRESH, CACHE_CLAIM_HIT },   /* refresh */
         { CACHE_CLAIM_STALE_YOU_REFRESH, CACHE_CLAIM_STALE }, /* stale */
         { CACHE_CLAIM_MISS_YOU_LOAD, CACHE_CLAIM_MISS_WAIT }, /* fallback */
-        { CACHE_CLAIM_STALE, CACHE_CLAIM_STALE },           /* failed lately */
-        { 0, 0 },                                           /* negative */
+        { CACHE_CLAIM_STALE, CACHE_CLAIM_STALE },            /* failed lately */
+        { 0, 0 },                                            /* negative */
         { CACHE_CLAIM_MISS_YOU_LOAD, CACHE_CLAIM_MISS_WAIT } /* gone */
     };
 
@@ -680,13 +679,12 @@ static inline int lm_answer(const struct lm *m, const struct lm_look *look,
                             bool claimed)
 {
     enum lm_verdict verdict = lm_verdict_of(m, look->key);
-    bool past = verdict == LM_STALE || verdict == LM_FALLBACK ||
-                verdict == LM_FAILED;
+    bool past =
+        verdict == LM_STALE || verdict == LM_FALLBACK || verdict == LM_FAILED;
 
     if (m->dirty[look->key].dirty)
         return CACHE_CLAIM_HIT;
-    if (look->how.skip_read ||
-        (look->how.stale == CACHE_STALE_NEVER && past))
+    if (look->how.skip_read || (look->how.stale == CACHE_STALE_NEVER && past))
         verdict = LM_GONE;
     if (look->how.stale == CACHE_STALE_ALWAYS && verdict == LM_FALLBACK)
         verdict = LM_STALE;
@@ -821,8 +819,8 @@ static inline int lm_land(struct lm *m, struct lm_record *r,
         m->stats.discarded += !r->skip_write;
         rc = CACHE_ECONFLICT;
     } else if (status == 0) {
-        life = lm_life_of(m, NULL, loaded->ttl_ms, loaded->lifetime_ms,
-                          r->birth);
+        life =
+            lm_life_of(m, NULL, loaded->ttl_ms, loaded->lifetime_ms, r->birth);
         rc = lm_put_own(m, r->key, *value, &life, retain);
     } else if (status == CACHE_EKEY) {
         lm_put_none(m, r->key, f->negative_ttl_ms, r->birth, status);
@@ -914,7 +912,6 @@ static inline void lm_load_all(struct lm *m, bool loader, const unsigned *keys,
     }
     if (loader || !m->config.store || rc != 0)
         return;
-    lm_interlude(m);
     wall_ms = m->now_ms + LM_WALL_MS;
     for (i = 0; i < n; i++)
         if (came[i].status == 0 && came[i].expires_ms != 0) {
@@ -997,8 +994,7 @@ static inline size_t lm_load_many(struct lm *m, const struct lm_op *op,
         if (n > 0)
             lm_load_all(m, op->loader, keys, came, n);
         for (i = 0; i < n; i++)
-            found[places[i]] =
-                lm_deliver(m, ids[i], &came[i], &out[places[i]]);
+            found[places[i]] = lm_deliver(m, ids[i], &came[i], &out[places[i]]);
     }
     for (i = 0; i < op->n; i++)
         missing += found[i] < 0;
@@ -1080,8 +1076,8 @@ static inline void lm_batch(struct lm *m, uint32_t *budget)
             retrying = d->retrying;
         CHECK_EQ(d->retrying, retrying);
         keys[n] = key;
-        status[n] = lm_stored(m, key, d->removal ? NULL : &d->value,
-                              d->expires_ms);
+        status[n] =
+            lm_stored(m, key, d->removal ? NULL : &d->value, d->expires_ms);
         first = first ? first : status[n];
         n++;
     }
@@ -1166,13 +1162,11 @@ static inline int lm_prepare(struct lm *m, struct lm_write_ *w)
     if ((w->how->ttl_ms != 0 && w->how->ttl_ms < tick_ms) ||
         (w->how->lifetime_ms != 0 && w->how->lifetime_ms < tick_ms))
         return CACHE_ETTL;
-    w->life =
-        lm_life_of(m, f, w->how->ttl_ms, w->how->lifetime_ms, m->epoch);
+    w->life = lm_life_of(m, f, w->how->ttl_ms, w->how->lifetime_ms, m->epoch);
     w->cell_ms = lm_cell_ms(m, &w->life);
-    w->expires_ms =
-        w->how->lifetime_ms && w->how->lifetime_ms != CACHE_NEVER
-            ? m->now_ms + LM_WALL_MS + w->how->lifetime_ms
-            : 0;
+    w->expires_ms = w->how->lifetime_ms && w->how->lifetime_ms != CACHE_NEVER
+                        ? m->now_ms + LM_WALL_MS + w->how->lifetime_ms
+                        : 0;
     return 0;
 }
 
@@ -1213,8 +1207,8 @@ static inline void lm_end_write(struct lm *m, struct lm_write_ *w, int status)
 }
 
 /* Sends writes to the store at once. */
-static inline void lm_store_all(struct lm *m, struct lm_write_ *writes, size_t n,
-                                int *status)
+static inline void lm_store_all(struct lm *m, struct lm_write_ *writes,
+                                size_t n, int *status)
 {
     size_t i;
     int rc = 0;
@@ -1231,7 +1225,6 @@ static inline void lm_store_all(struct lm *m, struct lm_write_ *writes, size_t n
         status[i] = rc ? rc
                        : lm_stored(m, writes[i].key, writes[i].value,
                                    writes[i].expires_ms);
-    lm_interlude(m);
 }
 
 static inline int lm_write_behind(struct lm *m, struct lm_write_ *w)
@@ -1275,8 +1268,8 @@ static inline int lm_write_one(struct lm *m, struct lm_write_ *w)
     }
     if (m->config.writes == CACHE_WRITE_BEHIND && !w->how->skip_store) {
         rc = lm_write_behind(m, w);
-        if (rc == 0 && (w->how->ack ? w->how->ack : m->config.ack) ==
-                           CACHE_ACK_STORE)
+        if (rc == 0 &&
+            (w->how->ack ? w->how->ack : m->config.ack) == CACHE_ACK_STORE)
             lm_push(m, UINT32_MAX);
         return rc;
     }
@@ -1423,8 +1416,8 @@ static inline void lm_close(struct lm *m, const struct lm_op *op)
         n_lost++;
     }
     CHECK_EQ(op->n_lost, n_lost);
-    CHECK_EQ(op->rc, n_lost + m->stats.writes.n_dead > 0 ? CACHE_EDEADLETTER
-                                                          : 0);
+    CHECK_EQ(op->rc,
+             n_lost + m->stats.writes.n_dead > 0 ? CACHE_EDEADLETTER : 0);
     m->stats.writes.n_lost += n_lost;
 }
 
@@ -1600,15 +1593,14 @@ static inline void lm_learn_life(struct lm *m, unsigned key)
     m->now_ms = cell->life.put_ms;
     for (cut = 0; cut <= span && cell->life.draws; cut++) {
         lm_moments(m, &cell->life, cell->life.ttl_ms - cut);
-        cell->life.draws =
-            (uint64_t)real.refresh_at - 1 != lm_min(cell->life.refresh,
-                                                    UINT32_MAX - 1) ||
-            (uint64_t)real.fresh_until - 1 !=
-                lm_min(cell->life.fresh, UINT32_MAX - 1) ||
-            (uint64_t)real.stale_until - 1 !=
-                lm_min(cell->life.stale, UINT32_MAX - 1) ||
-            (uint64_t)real.dead_at - 1 !=
-                lm_min(cell->life.dead, UINT32_MAX - 1);
+        cell->life.draws = (uint64_t)real.refresh_at - 1 !=
+                               lm_min(cell->life.refresh, UINT32_MAX - 1) ||
+                           (uint64_t)real.fresh_until - 1 !=
+                               lm_min(cell->life.fresh, UINT32_MAX - 1) ||
+                           (uint64_t)real.stale_until - 1 !=
+                               lm_min(cell->life.stale, UINT32_MAX - 1) ||
+                           (uint64_t)real.dead_at - 1 !=
+                               lm_min(cell->life.dead, UINT32_MAX - 1);
     }
     CHECK(!cell->life.draws);
     cell->over = lm_after(m, lm_cell_ms(m, &cell->life));
@@ -1671,11 +1663,21 @@ static inline void lm_compare(struct lm *m, uint32_t n_keys_copied)
         if (m->cells[i].there && m->cells[i].life.draws)
             lm_learn_life(m, i);
         CHECK_EQ(m->subject->contains(i), lm_live(m, i));
+#ifdef LM_LIVES
+        if (lm_live(m, i)) {
+            struct cache_life real;
+            CHECK(m->subject->life(i, &real));
+            if ((uint64_t)real.fresh_until - 1 !=
+                lm_min(m->cells[i].life.fresh, UINT32_MAX - 1)) {
+                lm_print_key(m, i);
+                CHECK(0);
+            }
+        }
+#endif
         if (m->cells[i].there && weighed)
-            used_bytes += memory.entry_bytes +
-                          (m->cells[i].life.error
-                               ? 0
-                               : lm_weigh(m->cells[i].value));
+            used_bytes +=
+                memory.entry_bytes +
+                (m->cells[i].life.error ? 0 : lm_weigh(m->cells[i].value));
     }
     CHECK_EQ(m->subject->len(), lm_len(m));
     CHECK_EQ(memory.used_bytes, used_bytes);

@@ -34,7 +34,7 @@ static struct {
     unsigned failing; /* one in so many calls of the store; 0 = none */
     bool inside;      /* loaders may do something else */
     unsigned depth;
-    bool recording; /* the journal is written */
+    bool recording;     /* the journal is written */
     unsigned no_memory; /* the n-th allocation from now fails; 0 = none */
     unsigned no_copy;   /* the same of key_copy */
     long n_blocks;      /* that the cache has */
@@ -282,14 +282,14 @@ static bool triple_equal(const triple_key *a, const triple_key *b)
     return memcmp(a, b, sizeof *a) == 0;
 }
 
-/* All are handed in through a few buffers, so a key that was not copied changes
- * under the cache. */
+/* The bytes are those of another key some steps later, but not before the end of
+ * the operation: a key that was not copied changes under the cache. */
 static text_key text_make(unsigned n)
 {
-    static char buffer[3 * LM_MANY][48];
+    static char buffer[LM_OPS * LM_MANY][48];
     static unsigned i;
 
-    i = (i + 1) % (3 * LM_MANY);
+    i = (i + 1) % (LM_OPS * LM_MANY);
     snprintf(buffer[i], sizeof buffer[i], "a key that is text: %u", n);
     return buffer[i];
 }
@@ -363,9 +363,9 @@ static void free_text(text_key *key, void *user)
         (void)user;                                                            \
         return world_store(kind##_number(key), value, storing);                \
     }                                                                          \
-    CACHE_UNUSED static int kind##_remove(                                     \
-        const kind##_key *key, const struct cache_storing *storing,            \
-        void *user)                                                            \
+    CACHE_UNUSED static int kind##_remove(const kind##_key *key,               \
+                                          const struct cache_storing *storing, \
+                                          void *user)                          \
     {                                                                          \
         (void)user;                                                            \
         return world_store(kind##_number(key), NULL, storing);                 \
@@ -378,20 +378,20 @@ KIND(text);
 
 /* --- subjects: a type and its operations with keys as numbers ------------ */
 
-#define CALLS(name, of)                                                      \
+#define CALLS(name, of)                                                        \
     static void name##_run_claims(struct lm_op *op)                            \
     {                                                                          \
         struct cache_claim *claim = &world.claims[op->slot];                   \
-        of##_key key = of##_make(op->keys[0]);                             \
+        of##_key key = of##_make(op->keys[0]);                                 \
                                                                                \
         switch (op->kind) {                                                    \
         case LM_CLAIM:                                                         \
             memset(claim, 0, sizeof *claim);                                   \
-            op->rc = op->with ? name##_claim_with(&name##_cache, key,          \
-                                                  &op->out[0], claim,          \
-                                                  &op->reading)                \
-                              : name##_claim(&name##_cache, key, &op->out[0],  \
-                                             claim);                           \
+            op->rc =                                                           \
+                op->with                                                       \
+                    ? name##_claim_with(&name##_cache, key, &op->out[0],       \
+                                        claim, &op->reading)                   \
+                    : name##_claim(&name##_cache, key, &op->out[0], claim);    \
             op->claimed = claim->ticket != 0;                                  \
             break;                                                             \
         case LM_COMMIT:                                                        \
@@ -410,26 +410,26 @@ KIND(text);
     }                                                                          \
     static void name##_run_reads(struct lm_op *op)                             \
     {                                                                          \
-        of##_key keys[LM_MANY];                                              \
+        of##_key keys[LM_MANY];                                                \
         size_t i;                                                              \
                                                                                \
         for (i = 0; i < op->n; i++)                                            \
-            keys[i] = of##_make(op->keys[i]);                                \
+            keys[i] = of##_make(op->keys[i]);                                  \
         switch (op->kind) {                                                    \
         case LM_GET:                                                           \
-            op->rc = op->with ? name##_get_with(&name##_cache, keys[0],        \
-                                                &op->out[0], &op->reading)     \
-                              : name##_get(&name##_cache, keys[0],             \
-                                           &op->out[0]);                       \
+            op->rc = op->with                                                  \
+                         ? name##_get_with(&name##_cache, keys[0],             \
+                                           &op->out[0], &op->reading)          \
+                         : name##_get(&name##_cache, keys[0], &op->out[0]);    \
             break;                                                             \
         case LM_LOAD:                                                          \
             op->rc =                                                           \
-                op->with ? name##_load_with(&name##_cache, keys[0],            \
-                                            &op->out[0], &op->reading,         \
-                                            op->loader ? of##_load : NULL,   \
-                                            NULL)                              \
-                         : name##_load(&name##_cache, keys[0], &op->out[0],    \
-                                       op->loader ? of##_load : NULL, NULL); \
+                op->with                                                       \
+                    ? name##_load_with(&name##_cache, keys[0], &op->out[0],    \
+                                       &op->reading,                           \
+                                       op->loader ? of##_load : NULL, NULL)    \
+                    : name##_load(&name##_cache, keys[0], &op->out[0],         \
+                                  op->loader ? of##_load : NULL, NULL);        \
             break;                                                             \
         case LM_GET_MANY:                                                      \
             op->n_missing = name##_get_many(&name##_cache, keys, op->n,        \
@@ -438,7 +438,7 @@ KIND(text);
         case LM_LOAD_MANY:                                                     \
             op->n_missing = name##_load_many(                                  \
                 &name##_cache, keys, op->n, op->out, op->status,               \
-                op->loader ? of##_load_many : NULL, NULL);                   \
+                op->loader ? of##_load_many : NULL, NULL);                     \
             break;                                                             \
         default:                                                               \
             op->peeked = name##_peek(&name##_cache, keys[0], &op->out[0]);     \
@@ -447,18 +447,17 @@ KIND(text);
     static void name##_run_writes(struct lm_op *op)                            \
     {                                                                          \
         int *status = op->want_status ? op->status : NULL;                     \
-        of##_key keys[LM_MANY];                                              \
+        of##_key keys[LM_MANY];                                                \
         size_t i;                                                              \
                                                                                \
         for (i = 0; i < op->n; i++)                                            \
-            keys[i] = of##_make(op->keys[i]);                                \
+            keys[i] = of##_make(op->keys[i]);                                  \
         switch (op->kind) {                                                    \
         case LM_PUT:                                                           \
-            op->rc =                                                           \
-                op->with                                                       \
-                    ? name##_put_with(&name##_cache, keys[0], op->values[0],   \
-                                      &op->writing)                            \
-                    : name##_put(&name##_cache, keys[0], op->values[0]);       \
+            op->rc = op->with                                                  \
+                         ? name##_put_with(&name##_cache, keys[0],             \
+                                           op->values[0], &op->writing)        \
+                         : name##_put(&name##_cache, keys[0], op->values[0]);  \
             break;                                                             \
         case LM_PUT_TTL:                                                       \
             op->rc = name##_put_ttl(&name##_cache, keys[0], op->values[0],     \
@@ -469,14 +468,12 @@ KIND(text);
                                      status);                                  \
             break;                                                             \
         case LM_REMOVE:                                                        \
-            op->rc = op->with                                                  \
-                         ? name##_remove_with(&name##_cache, keys[0],          \
-                                              &op->writing)                    \
-                         : name##_remove(&name##_cache, keys[0]);              \
+            op->rc = op->with ? name##_remove_with(&name##_cache, keys[0],     \
+                                                   &op->writing)               \
+                              : name##_remove(&name##_cache, keys[0]);         \
             break;                                                             \
         default:                                                               \
-            op->rc =                                                           \
-                name##_remove_many(&name##_cache, keys, op->n, status);        \
+            op->rc = name##_remove_many(&name##_cache, keys, op->n, status);   \
         }                                                                      \
     }                                                                          \
     static void name##_run(struct lm_op *op)                                   \
@@ -493,15 +490,12 @@ KIND(text);
         case LM_PUT_MANY:                                                      \
         case LM_REMOVE:                                                        \
         case LM_REMOVE_MANY: name##_run_writes(op); break;                     \
-        case LM_INVALIDATE:                                                    \
-            name##_invalidate(&name##_cache, op->how);                         \
-            break;                                                             \
+        case LM_INVALIDATE: name##_invalidate(&name##_cache, op->how); break;  \
         case LM_INVALIDATE_KEY:                                                \
-            name##_invalidate_key(&name##_cache, of##_make(op->keys[0]),     \
+            name##_invalidate_key(&name##_cache, of##_make(op->keys[0]),       \
                                   op->how);                                    \
             break;                                                             \
-        case LM_FLUSH:                                                         \
-            op->rc = name##_flush(&name##_cache, op->budget);                  \
+        case LM_FLUSH: op->rc = name##_flush(&name##_cache, op->budget);       \
             break;                                                             \
         case LM_TICK:                                                          \
             while (name##_tick(&name##_cache, op->budget) > 0 &&               \
@@ -516,7 +510,7 @@ KIND(text);
     }                                                                          \
     struct cache__swallow_semicolon
 
-#define WHOLES(name, of)                                                     \
+#define WHOLES(name, of)                                                       \
     static int name##_do_init(const struct cache_loading_config *config)       \
     {                                                                          \
         return name##_init(&name##_cache, config);                             \
@@ -543,16 +537,15 @@ KIND(text);
     }                                                                          \
     static bool name##_do_contains(unsigned n)                                 \
     {                                                                          \
-        return name##__cells_contains(&name##_cache.cells, of##_make(n));    \
+        return name##__cells_contains(&name##_cache.cells, of##_make(n));      \
     }                                                                          \
     static bool name##_do_life(unsigned n, struct cache_life *out)             \
     {                                                                          \
-        of##_key key = of##_make(n);                                       \
+        of##_key key = of##_make(n);                                           \
                                                                                \
-        return name##__front_visit(&name##_cache.front, &key,                  \
-                                   name##__front_hash(&name##_cache.front,     \
-                                                      &key),                   \
-                                   see_life, out);                             \
+        return name##__front_visit(                                            \
+            &name##_cache.front, &key,                                         \
+            name##__front_hash(&name##_cache.front, &key), see_life, out);     \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -563,14 +556,14 @@ static uint32_t see_life(struct cache_life *life, const void *value, void *arg)
     return 0;
 }
 
-#define SUBJECT(DEFINE, name, of, options_, hash, equal, ...)                \
+#define SUBJECT(DEFINE, name, of, options_, hash, equal, ...)                  \
     struct name##_event;                                                       \
     struct name##_write;                                                       \
     CACHE_UNUSED static void name##_happens(const struct name##_event *event,  \
                                             void *user);                       \
     CACHE_UNUSED static void name##_store_many(struct name##_write *writes,    \
                                                size_t n, void *user);          \
-    DEFINE(name, of##_key, uint64_t, hash, equal, options_, __VA_ARGS__);    \
+    DEFINE(name, of##_key, uint64_t, hash, equal, options_, __VA_ARGS__);      \
     static void name##_happens(const struct name##_event *event, void *user)   \
     {                                                                          \
         struct cache_event same = { event->kind,  event->key,    event->value, \
@@ -578,7 +571,7 @@ static uint32_t see_life(struct cache_life *life, const void *value, void *arg)
                                     event->letter };                           \
                                                                                \
         (void)user;                                                            \
-        world_event(&same, event->key ? of##_number(event->key) : 0);        \
+        world_event(&same, event->key ? of##_number(event->key) : 0);          \
     }                                                                          \
     static void name##_store_many(struct name##_write *writes, size_t n,       \
                                   void *user)                                  \
@@ -588,12 +581,12 @@ static uint32_t see_life(struct cache_life *life, const void *value, void *arg)
         (void)user;                                                            \
         for (i = 0; i < n; i++)                                                \
             writes[i].status =                                                 \
-                world_store(of##_number(writes[i].key), writes[i].value,     \
+                world_store(of##_number(writes[i].key), writes[i].value,       \
                             &writes[i].storing);                               \
     }                                                                          \
     static struct name name##_cache;                                           \
-    CALLS(name, of);                                                         \
-    WHOLES(name, of);                                                        \
+    CALLS(name, of);                                                           \
+    WHOLES(name, of);                                                          \
     static struct lm_subject name##_subject(void)                              \
     {                                                                          \
         const struct name##_callbacks has = name##__callbacks();               \
@@ -609,8 +602,8 @@ static uint32_t see_life(struct cache_life *life, const void *value, void *arg)
             has.load_many != NULL,                                             \
             has.store != NULL,                                                 \
             has.store_many != NULL,                                            \
-            &of##_codec,                                                     \
-            of##_number_of,                                                  \
+            &of##_codec,                                                       \
+            of##_number_of,                                                    \
             &name##_cache.front,                                               \
             name##_do_init,                                                    \
             name##_run,                                                        \
@@ -636,8 +629,7 @@ SUBJECT(ONE, words, word, CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_u64,
         cache_equal_u64, .on_remove = word_left, .on_event = words_happens);
 SUBJECT(ONE, calls, word, CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_u64,
         cache_equal_u64, .on_remove = word_left, .load = word_load,
-        .store = word_store, .remove = word_remove,
-        .on_event = calls_happens);
+        .store = word_store, .remove = word_remove, .on_event = calls_happens);
 SUBJECT(ONE, triples, triple,
         CACHE_STATS | CACHE_WEIGHED | CACHE_KEEP_HASH | CACHE_POLICY_DYNAMIC,
         triple_hash, triple_equal, .on_remove = triple_left,
@@ -670,10 +662,9 @@ SUBJECT(ALL, counted, text, CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_str,
         .retain = world_retain, .on_event = counted_happens);
 SUBJECT(ALL, counted_calls, text,
         CACHE_STATS | CACHE_WEIGHED | CACHE_POLICY_DYNAMIC, cache_hash_str,
-        cache_equal_str, TEXT_KEYS, .on_remove = text_left,
-        .weigh = text_weigh, .retain = world_retain, .load = text_load,
-        .store = text_store, .remove = text_remove,
-        .on_event = counted_calls_happens);
+        cache_equal_str, TEXT_KEYS, .on_remove = text_left, .weigh = text_weigh,
+        .retain = world_retain, .load = text_load, .store = text_store,
+        .remove = text_remove, .on_event = counted_calls_happens);
 
 typedef struct lm_subject (*subject_fn)(void);
 
@@ -740,8 +731,9 @@ static void draw_writing(struct lm_op *op)
         w->freshness = &op->freshness;
     }
     if (one_in(3))
-        w->ttl_ms = one_in(6) ? 1 + draw(10) : one_in(8) ? CACHE_NEVER
-                                                         : draw_ms();
+        w->ttl_ms = one_in(6)   ? 1 + draw(10)
+                    : one_in(8) ? CACHE_NEVER
+                                : draw_ms();
     if (one_in(3))
         w->lifetime_ms = one_in(6)   ? 1 + draw(10)
                          : one_in(8) ? CACHE_NEVER
@@ -755,12 +747,24 @@ static void draw_writing(struct lm_op *op)
 static enum lm_kind draw_kind(void)
 {
     static const unsigned char weights[LM_KINDS] = {
-        [LM_CLAIM] = 12,        [LM_COMMIT] = 6, [LM_COMMIT_NEGATIVE] = 2,
-        [LM_ABANDON] = 4,       [LM_GET] = 12,   [LM_GET_MANY] = 2,
-        [LM_PEEK] = 3,          [LM_LOAD] = 12,  [LM_LOAD_MANY] = 3,
-        [LM_PUT] = 8,           [LM_PUT_TTL] = 2, [LM_PUT_MANY] = 2,
-        [LM_REMOVE] = 2,        [LM_REMOVE_MANY] = 1, [LM_INVALIDATE] = 1,
-        [LM_INVALIDATE_KEY] = 3, [LM_FLUSH] = 2, [LM_TICK] = 2,
+        [LM_CLAIM] = 12,
+        [LM_COMMIT] = 6,
+        [LM_COMMIT_NEGATIVE] = 2,
+        [LM_ABANDON] = 4,
+        [LM_GET] = 12,
+        [LM_GET_MANY] = 2,
+        [LM_PEEK] = 3,
+        [LM_LOAD] = 12,
+        [LM_LOAD_MANY] = 3,
+        [LM_PUT] = 8,
+        [LM_PUT_TTL] = 2,
+        [LM_PUT_MANY] = 2,
+        [LM_REMOVE] = 2,
+        [LM_REMOVE_MANY] = 1,
+        [LM_INVALIDATE] = 1,
+        [LM_INVALIDATE_KEY] = 3,
+        [LM_FLUSH] = 2,
+        [LM_TICK] = 2,
     };
     unsigned sum = 0, at, k;
 
@@ -817,8 +821,10 @@ static struct lm_op *draw_op(void)
     op->loader = !strategy_loads() || one_in(2);
     op->want_out = one_in(2);
     op->want_status = !one_in(4);
-    op->error = one_in(4) ? 0 : one_in(8) ? 5 : one_in(5) ? CACHE_EKEY
-                                                          : CACHE_ESTORE;
+    op->error = one_in(4)   ? 0
+                : one_in(8) ? 5
+                : one_in(5) ? CACHE_EKEY
+                            : CACHE_ESTORE;
     op->ttl_ms = one_in(8) ? draw(3) : one_in(8) ? CACHE_NEVER : draw_ms();
     op->how = one_in(2) ? CACHE_INVALIDATE_HARD : CACHE_INVALIDATE_SOFT;
     op->budget = op->kind == LM_TICK && !world.partial ? UINT32_MAX
@@ -877,8 +883,8 @@ static void draw_strategies(struct cache_loading_config *c)
     bool loads = s->load || s->load_many, stores = s->store || s->store_many;
     bool with_store = !loads && !stores;
 
-    c->reads = (loads || with_store) && !one_in(4) ? CACHE_READ_THROUGH
-                                                   : CACHE_ASIDE;
+    c->reads =
+        (loads || with_store) && !one_in(4) ? CACHE_READ_THROUGH : CACHE_ASIDE;
     if (with_store || stores)
         c->writes = one_in(4)   ? CACHE_ASIDE
                     : one_in(3) ? CACHE_WRITE_AROUND
@@ -989,9 +995,8 @@ static void run(const struct lm_subject *subject, uint64_t seed, long steps)
         world.n_ops = 0;
         model.n_lines = model.at = 0;
         if (one_in(4))
-            world.now_ms += one_in(40)
-                                ? draw(100 * model.config.cache.tick_ms)
-                                : draw(3 * model.config.cache.tick_ms);
+            world.now_ms += one_in(40) ? draw(100 * model.config.cache.tick_ms)
+                                       : draw(3 * model.config.cache.tick_ms);
         model.now_ms = world.now_ms;
         one_step(draw_op());
     }
