@@ -921,7 +921,6 @@ static void draw_config(struct cache_loading_config *c)
     bool weighed = (s->options & CACHE_WEIGHED) != 0;
 
     c->cache.tick_ms = model.config.cache.tick_ms = tick_ms[draw(4)];
-    c->cache.shards = s->shared ? 1 : 0;
     c->cache.seed = test_random(&world.random);
     if (one_in(2))
         c->cache.now_ms = &world.now_ms;
@@ -938,6 +937,10 @@ static void draw_config(struct cache_loading_config *c)
     world.partial = c->freshness.negative_ttl_ms == 0 &&
                     c->freshness.error_ttl_ms == 0 && s->removes;
     c->cache.capacity = model.evicts && !weighed ? 1 + draw(16) : 2 * LM_KEYS;
+    if (s->shared) { /* where all may be in one shard */
+        c->cache.shards = model.evicts || one_in(2) ? 1 : 4;
+        c->cache.capacity *= c->cache.shards;
+    }
     if (weighed)
         c->cache.max_bytes = model.evicts ? 2000 + draw(3000) : 1 << 24;
     if ((s->options & CACHE_POLICY_DYNAMIC) == CACHE_POLICY_DYNAMIC)
@@ -958,6 +961,21 @@ static void begin(const struct lm_subject *subject)
     memset(&config, 0, sizeof config);
     model.subject = subject;
     draw_config(&config);
+    if (one_in(8)) { /* there is no memory: as if nobody had called */
+        const struct cache_front before = *subject->front;
+        int rc;
+
+        world.no_memory = 1 + draw(3);
+        rc = subject->init(&config);
+        CHECK(rc == 0 || rc == CACHE_ENOMEM);
+        CHECK_EQ(rc == 0, world.no_memory != 0);
+        if (rc == 0)
+            subject->destroy();
+        else
+            CHECK_EQ(memcmp(&before, subject->front, sizeof before), 0);
+        CHECK_EQ(world.n_blocks, 0);
+        world.no_memory = 0;
+    }
     CHECK_EQ(subject->init(&config), 0);
     if (config.claim_ms == 0)
         config.claim_ms = CACHE_LOADING_DEFAULT_CLAIM_MS;
