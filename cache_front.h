@@ -1080,8 +1080,9 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
     look->fresh =
         verdict == CACHE_VERDICT_FRESH || verdict == CACHE_VERDICT_REFRESH;
     look->served =
-        look->fallback || look->answer == CACHE_CLAIM_HIT ||
-        look->answer == CACHE_CLAIM_STALE ||
+        (look->fallback && !look->how->skip_read &&
+         (look->fresh || look->how->stale != CACHE_STALE_NEVER)) ||
+        look->answer == CACHE_CLAIM_HIT || look->answer == CACHE_CLAIM_STALE ||
         (look->answer == CACHE_CLAIM_STALE_YOU_REFRESH && look->keep_old);
     if (!look->served)
         return 0;
@@ -1098,12 +1099,13 @@ CACHE_INLINE int cache__reader_found(const struct cache__reader *look)
                           : CACHE_FOUND_STALE;
 }
 
-/* A value that may be served though a load has failed with `error` is copied to
- * *out: returns how it was found, or the error. */
+/* A value that this reader takes though a load has failed with `error` is
+ * copied to *out: returns how it was found, or the error. */
 CACHE_COLD int cache__front_fallback(struct cache_front *f, const void *key,
-                                     uint64_t hash, void *out, int error)
+                                     uint64_t hash, void *out,
+                                     const struct cache_reading *how, int error)
 {
-    struct cache__reader look = cache__reader_of(key, hash, out, NULL);
+    struct cache__reader look = cache__reader_of(key, hash, out, how);
 
     look.f = f;
     look.at = cache__front_moment(f);
@@ -1422,52 +1424,65 @@ CACHE_COLD int cache__front_commit(struct cache_front *f,
     return rc;
 }
 
-/*
- * name_abandon, without the type: a load has failed, or is given up without a
- * result (error = 0).  Returns how a value that may be served all the same was
- * found, and copied to *out; or the error, CACHE_EKEY if that is 0.
+/* A load has failed, or is given up without a result (error = 0), under the
+ * lock. */
+CACHE_COLD void cache__front_give_up(struct cache_front *f,
+                                     struct cache_claim *claim, int error)
+{
+    if (!cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock)))
+        return;
+    if (error < 0)
+        (void)cache__front_land(f, claim->record, NULL, NULL, error, false);
+    else
+        cache__front_release(f, claim->record, CACHE__ASK_AGAIN);
+}
+
+/* name_abandon, without the type.  Returns how a value that may be served all
+ * the same was found, and copied to *out; or the error, CACHE_EKEY if that is 0.
  */
 CACHE_COLD int cache__front_abandon(struct cache_front *f,
                                     struct cache_claim *claim, int error,
                                     void *out)
 {
     const struct cache_pending *p;
-    const void *key;
     int rc = error < 0 ? error : CACHE_EKEY;
 
     cache__front_lock(f);
     p = cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock));
-    if (p != NULL) {
-        key = cache__claims_key(&f->claims, claim->record);
-        if (out != NULL)
-            rc = cache__front_fallback(f, key, p->hash, out, rc);
-        if (error < 0)
-            (void)cache__front_land(f, claim->record, NULL, NULL, error, false);
-        else
-            cache__front_release(f, claim->record, CACHE__ASK_AGAIN);
-    }
+    if (p != NULL && out != NULL)
+        rc = cache__front_fallback(f,
+                                   cache__claims_key(&f->claims, claim->record),
+                                   p->hash, out, NULL, rc);
+    cache__front_give_up(f, claim, error);
     cache__front_unlock(f);
     claim->ticket = 0;
     return rc;
 }
 
-/* The end of a load that this call has made: the value goes to *out. */
+/* The end of a load that this call has made for a reader: *out is filled in, if
+ * the claim has lapsed meanwhile, too. */
 CACHE_COLD int cache__front_deliver(struct cache_front *f,
-                                    struct cache_claim *claim, void *out,
+                                    struct cache_claim *claim,
+                                    const struct cache__reader *look,
                                     const void *value,
                                     const struct cache_loaded *loaded)
 {
     int rc = CACHE_ECONFLICT, status = loaded->status;
+    bool failed = status != 0 && status != CACHE_EKEY;
 
-    if (status != 0 && status != CACHE_EKEY)
-        return cache__front_abandon(f, claim, status, out);
     cache__front_lock(f);
-    if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock)))
+    if (failed) {
+        status = cache__front_fallback(f, look->key, look->hash, look->out,
+                                       look->how, status);
+        cache__front_give_up(f, claim, loaded->status);
+    } else if (cache__claims_held(&f->claims, claim,
+                                  cache__clock_ms(&f->clock))) {
         rc = cache__front_land(f, claim->record, value, loaded, status, true);
+    }
     cache__front_unlock(f);
-    if (status != 0)
+    if (failed || status != 0)
         return status;
-    memcpy(out, value, f->type->value_bytes);
+    memcpy(look->out, value, f->type->value_bytes);
     return rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
 }
 
@@ -1502,7 +1517,8 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
     else if (rc == CACHE__ASK_AGAIN)
         rc = CACHE__ASK_ANEW;
     else if (rc != CACHE_EKEY)
-        rc = cache__front_fallback(f, look->key, look->hash, look->out, rc);
+        rc = cache__front_fallback(f, look->key, look->hash, look->out,
+                                   look->how, rc);
     if (p->n_waiters == 0)
         cache__front_release(f, r, p->status);
     return rc;
@@ -1542,7 +1558,7 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     memset(&loaded, 0, sizeof loaded);
     cache__front_load_all(f, loader, (const unsigned char *)key,
                           (unsigned char *)value, &loaded, 1);
-    return cache__front_deliver(f, &claim, out, value, &loaded);
+    return cache__front_deliver(f, &claim, &look, value, &loaded);
 }
 
 /* --- the front: write-behind --------------------------------------------- */
@@ -2097,10 +2113,16 @@ CACHE_COLD size_t cache__front_load_many(struct cache_front *f,
             continue;
         memset(m.loaded, 0, m.n * sizeof *m.loaded);
         cache__front_load_all(f, loader, m.keys, m.values, m.loaded, m.n);
-        for (i = 0; i < m.n; i++)
+        for (i = 0; i < m.n; i++) {
+            const unsigned char *key = m.keys + i * f->type->key_bytes;
+            const struct cache__reader look =
+                cache__reader_of(key, f->type->hash(f, key),
+                                 out + m.places[i] * f->type->value_bytes, how);
+
             found[m.places[i]] = cache__front_deliver(
-                f, &m.claims[i], out + m.places[i] * f->type->value_bytes,
-                m.values + i * f->type->value_bytes, &m.loaded[i]);
+                f, &m.claims[i], &look, m.values + i * f->type->value_bytes,
+                &m.loaded[i]);
+        }
     }
     cache__front_free(f, room);
     for (i = 0; i < n; i++)
