@@ -1524,6 +1524,14 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
     return rc;
 }
 
+/* There is something that loads. */
+CACHE_COLD bool cache__front_loads(const struct cache_front *f,
+                                   const struct cache__loader *loader)
+{
+    return loader->fn || f->config.store ||
+           cache__front_has(f, CACHE__HAS_LOAD | CACHE__HAS_LOAD_MANY);
+}
+
 CACHE_COLD uint64_t cache__front_deadline(struct cache_front *f,
                                           uint64_t wait_ms)
 {
@@ -1543,6 +1551,8 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     struct cache_loaded loaded;
     int answer;
 
+    if (!cache__front_loads(f, loader))
+        return CACHE_ENOSTORE;
     look.claim = &claim;
     cache__front_lock(f);
     do {
@@ -2101,13 +2111,14 @@ CACHE_COLD size_t cache__front_load_many(struct cache_front *f,
                                          const struct cache__loader *loader)
 {
     uint64_t until_ms = cache__front_deadline(f, how ? how->wait_ms : 0);
+    bool loads = cache__front_loads(f, loader);
     size_t at = 0, missing = 0, i;
     struct cache__many m;
     void *room = cache__many_make(f, &m, n < CACHE__MANY ? n : CACHE__MANY);
 
     for (i = 0; i < n; i++)
-        found[i] = CACHE_ENOMEM;
-    while (room != NULL && at < n) {
+        found[i] = loads ? CACHE_ENOMEM : CACHE_ENOSTORE;
+    while (loads && room != NULL && at < n) {
         cache__many_ask(f, &m, keys, n, out, found, how, until_ms, &at);
         if (m.n == 0)
             continue;
