@@ -621,8 +621,12 @@ CACHE_COLD uint64_t cache__front_cell_ttl(struct cache_front *f,
 {
     uint64_t ttl_ms = cache__front_until(f, life->dead_at);
 
-    if (f->idles && f->config.freshness.idle_ms < ttl_ms)
-        ttl_ms = f->config.freshness.idle_ms;
+    if (f->idles) { /* what is beyond range is as far as there are ticks */
+        uint64_t idle_ms = cache__front_until(
+            f, cache__clock_after(&f->clock, f->config.freshness.idle_ms));
+
+        ttl_ms = idle_ms < ttl_ms ? idle_ms : ttl_ms;
+    }
     return ttl_ms < f->clock.tick_ms ? f->clock.tick_ms : ttl_ms;
 }
 
