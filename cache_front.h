@@ -2273,10 +2273,8 @@ CACHE_COLD int cache__front_config(struct cache_loading_config *out,
         return 0;
     wb->max_key_bytes = out->key_codec->max_bytes;
     wb->max_value_bytes = out->value_codec->max_bytes;
-    if (wb->alloc == NULL && wb->free == NULL) {
-        wb->alloc = out->cache.alloc;
-        wb->free = out->cache.free;
-    }
+    if ((wb->alloc == NULL) != (wb->free == NULL))
+        return CACHE_EALLOCATOR;
     if (wb->user == NULL)
         wb->user = out->cache.user;
     return 0;
@@ -2333,7 +2331,8 @@ CACHE_COLD void *cache__front_wb_alloc(size_t bytes, void *user)
     const struct cache_front *f = (const struct cache_front *)user;
     const struct cache_wb_config *wb = &f->config.write_behind;
 
-    return wb->alloc ? wb->alloc(bytes, wb->user) : malloc(bytes);
+    return wb->alloc ? wb->alloc(bytes, wb->user)
+                     : cache__front_alloc(f, bytes);
 }
 
 CACHE_COLD void cache__front_wb_free(void *memory, void *user)
@@ -2344,7 +2343,7 @@ CACHE_COLD void cache__front_wb_free(void *memory, void *user)
     if (wb->free)
         wb->free(memory, wb->user);
     else
-        free(memory);
+        cache__front_free(f, memory);
 }
 
 /* Makes the front of cells that are there: their clock is this one. */
