@@ -1695,17 +1695,18 @@ CACHE_COLD void cache__front_send(struct cache_front *f,
 }
 
 /* Sends what is due, `budget` writes and what fills a batch; all that is dirty
- * is due.  Under the lock, but for the sending. */
+ * is due, once: what fails waits for the next call, however soon its time is.
+ * Under the lock, but for the sending. */
 CACHE_COLD void cache__front_push(struct cache_front *f, uint32_t budget)
 {
+    const uint64_t now_ms = cache__clock_ms(&f->clock);
     struct cache_store_batch *batch;
     size_t n;
 
     cache__front_collect(f);
     (void)cache_wb_flush(&f->writes);
     while (budget > 0 &&
-           (batch = cache_wb_next_batch(&f->writes,
-                                        cache__clock_ms(&f->clock))) != NULL) {
+           (batch = cache_wb_next_batch(&f->writes, now_ms)) != NULL) {
         n = batch->n_items;
         budget -= n < budget ? (uint32_t)n : budget;
         cache__front_unlock(f);
