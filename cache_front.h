@@ -1428,43 +1428,36 @@ CACHE_COLD int cache__front_commit(struct cache_front *f,
     return rc;
 }
 
-/* A load has failed, or is given up without a result (error = 0), under the
- * lock. */
-CACHE_COLD void cache__front_give_up(struct cache_front *f,
-                                     struct cache_claim *claim, int error)
-{
-    if (!cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock)))
-        return;
-    if (error < 0)
-        (void)cache__front_land(f, claim->record, NULL, NULL, error, false);
-    else
-        cache__front_release(f, claim->record, CACHE__ASK_AGAIN);
-}
-
-/* name_abandon, without the type.  Returns how a value that may be served all
- * the same was found, and copied to *out; or the error, CACHE_EKEY if that is 0.
+/*
+ * name_abandon, without the type: a load has failed, or is given up without a
+ * result (error = 0).  Returns how a value that may be served all the same was
+ * found, and copied to *out; or the error, CACHE_EKEY if that is 0.
  */
 CACHE_COLD int cache__front_abandon(struct cache_front *f,
                                     struct cache_claim *claim, int error,
                                     void *out)
 {
     const struct cache_pending *p;
+    const void *key;
     int rc = error < 0 ? error : CACHE_EKEY;
 
     cache__front_lock(f);
     p = cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock));
-    if (p != NULL && out != NULL)
-        rc = cache__front_fallback(f,
-                                   cache__claims_key(&f->claims, claim->record),
-                                   p->hash, out, NULL, rc);
-    cache__front_give_up(f, claim, error);
+    if (p != NULL) {
+        key = cache__claims_key(&f->claims, claim->record);
+        if (out != NULL)
+            rc = cache__front_fallback(f, key, p->hash, out, NULL, rc);
+        if (error < 0)
+            (void)cache__front_land(f, claim->record, NULL, NULL, error, false);
+        else
+            cache__front_release(f, claim->record, CACHE__ASK_AGAIN);
+    }
     cache__front_unlock(f);
     claim->ticket = 0;
     return rc;
 }
 
-/* The end of a load that this call has made for a reader: *out is filled in, if
- * the claim has lapsed meanwhile, too. */
+/* The end of a load that this call has made for a reader: *out is filled in. */
 CACHE_COLD int cache__front_deliver(struct cache_front *f,
                                     struct cache_claim *claim,
                                     const struct cache__reader *look,
@@ -1475,13 +1468,12 @@ CACHE_COLD int cache__front_deliver(struct cache_front *f,
     bool failed = status != 0 && status != CACHE_EKEY;
 
     cache__front_lock(f);
-    if (failed) {
-        status = cache__front_fallback(f, look->key, look->hash, look->out,
-                                       look->how, status);
-        cache__front_give_up(f, claim, loaded->status);
-    } else if (cache__claims_held(&f->claims, claim,
-                                  cache__clock_ms(&f->clock))) {
-        rc = cache__front_land(f, claim->record, value, loaded, status, true);
+    if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock))) {
+        if (failed)
+            status = cache__front_fallback(f, look->key, look->hash, look->out,
+                                           look->how, status);
+        rc = cache__front_land(f, claim->record, value, loaded, loaded->status,
+                               true);
     }
     cache__front_unlock(f);
     if (failed || status != 0)
