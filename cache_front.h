@@ -1543,13 +1543,13 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
 {
     struct cache__reader look = cache__reader_of(key, hash, out, how);
     uint64_t until_ms = cache__front_deadline(f, look.how->wait_ms);
+    const bool loads = cache__front_loads(f, loader);
     struct cache_claim claim = { 0, 0 };
     struct cache_loaded loaded;
     int answer;
 
-    if (!cache__front_loads(f, loader))
-        return CACHE_ENOSTORE;
-    look.claim = &claim;
+    look.keep_old = !loads; /* what is here is all there is */
+    look.claim = loads ? &claim : NULL;
     cache__front_lock(f);
     do {
         answer = cache__front_ask(f, &look);
@@ -1560,7 +1560,7 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     } while (answer == CACHE__ASK_ANEW);
     cache__front_unlock(f);
     if (claim.ticket == 0)
-        return answer;
+        return answer == CACHE_CLAIM_MISS_YOU_LOAD ? CACHE_ENOSTORE : answer;
     memset(&loaded, 0, sizeof loaded);
     cache__front_load_all(f, loader, (const unsigned char *)key,
                           (unsigned char *)value, &loaded, 1);
@@ -2114,7 +2114,12 @@ CACHE_COLD size_t cache__front_load_many(struct cache_front *f,
     void *room = cache__many_make(f, &m, n < CACHE__MANY ? n : CACHE__MANY);
 
     for (i = 0; i < n; i++)
-        found[i] = loads ? CACHE_ENOMEM : CACHE_ENOSTORE;
+        found[i] = loads
+                       ? CACHE_ENOMEM
+                       : cache__front_load(
+                             f, keys + i * f->type->key_bytes,
+                             f->type->hash(f, keys + i * f->type->key_bytes),
+                             out + i * f->type->value_bytes, NULL, how, loader);
     while (loads && room != NULL && at < n) {
         cache__many_ask(f, &m, keys, n, out, found, how, until_ms, &at);
         if (m.n == 0)
