@@ -735,8 +735,12 @@ CACHE_COLD uint64_t cache__front_cell_ttl(struct cache_front *f,
 {
     uint64_t ttl_ms = cache__front_until(f, life->dead_at);
 
-    if (f->idles && f->config.freshness.idle_ms < ttl_ms)
-        ttl_ms = f->config.freshness.idle_ms;
+    if (f->idles) { /* what is beyond range is as far as there are ticks */
+        uint64_t idle_ms = cache__front_until(
+            f, cache__clock_after(&f->clock, f->config.freshness.idle_ms));
+
+        ttl_ms = idle_ms < ttl_ms ? idle_ms : ttl_ms;
+    }
     return ttl_ms < f->clock.tick_ms ? f->clock.tick_ms : ttl_ms;
 }
 
@@ -1272,8 +1276,9 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
     look->fresh =
         verdict == CACHE_VERDICT_FRESH || verdict == CACHE_VERDICT_REFRESH;
     look->served =
-        look->fallback || look->answer == CACHE_CLAIM_HIT ||
-        look->answer == CACHE_CLAIM_STALE ||
+        (look->fallback && !look->how->skip_read &&
+         (look->fresh || look->how->stale != CACHE_STALE_NEVER)) ||
+        look->answer == CACHE_CLAIM_HIT || look->answer == CACHE_CLAIM_STALE ||
         (look->answer == CACHE_CLAIM_STALE_YOU_REFRESH && look->keep_old);
     if (!look->served)
         return 0;
@@ -1305,12 +1310,13 @@ CACHE_INLINE int cache__reader_found(const struct cache__reader *look)
                           : CACHE_FOUND_STALE;
 }
 
-/* A value that may be served though a load has failed with `error` is copied to
- * *out: returns how it was found, or the error. */
+/* A value that this reader takes though a load has failed with `error` is
+ * copied to *out: returns how it was found, or the error. */
 CACHE_COLD int cache__front_fallback(struct cache_front *f, const void *key,
-                                     uint64_t hash, void *out, int error)
+                                     uint64_t hash, void *out,
+                                     const struct cache_reading *how, int error)
 {
-    struct cache__reader look = cache__reader_of(key, hash, out, NULL);
+    struct cache__reader look = cache__reader_of(key, hash, out, how);
 
     look.f = f;
     look.at = cache__front_moment(f);
@@ -1656,7 +1662,7 @@ CACHE_COLD int cache__front_abandon(struct cache_front *f,
     if (p != NULL) {
         key = cache__claims_key(&f->claims, claim->record);
         if (out != NULL)
-            rc = cache__front_fallback(f, key, p->hash, out, rc);
+            rc = cache__front_fallback(f, key, p->hash, out, NULL, rc);
         if (error < 0)
             (void)cache__front_land(f, claim->record, NULL, NULL, error, false);
         else
@@ -1667,23 +1673,28 @@ CACHE_COLD int cache__front_abandon(struct cache_front *f,
     return rc;
 }
 
-/* The end of a load that this call has made: the value goes to *out. */
+/* The end of a load that this call has made for a reader: *out is filled in. */
 CACHE_COLD int cache__front_deliver(struct cache_front *f,
-                                    struct cache_claim *claim, void *out,
+                                    struct cache_claim *claim,
+                                    const struct cache__reader *look,
                                     const void *value,
                                     const struct cache_loaded *loaded)
 {
     int rc = CACHE_ECONFLICT, status = loaded->status;
+    bool failed = status != 0 && status != CACHE_EKEY;
 
-    if (status != 0 && status != CACHE_EKEY)
-        return cache__front_abandon(f, claim, status, out);
     cache__front_lock(f);
-    if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock)))
-        rc = cache__front_land(f, claim->record, value, loaded, status, true);
+    if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock))) {
+        if (failed)
+            status = cache__front_fallback(f, look->key, look->hash, look->out,
+                                           look->how, status);
+        rc = cache__front_land(f, claim->record, value, loaded, loaded->status,
+                               true);
+    }
     cache__front_unlock(f);
-    if (status != 0)
+    if (failed || status != 0)
         return status;
-    memcpy(out, value, f->type->value_bytes);
+    memcpy(look->out, value, f->type->value_bytes);
     return rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
 }
 
@@ -1723,7 +1734,8 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
     else if (rc == CACHE__ASK_AGAIN)
         rc = CACHE__ASK_ANEW;
     else if (rc != CACHE_EKEY)
-        rc = cache__front_fallback(f, look->key, look->hash, look->out, rc);
+        rc = cache__front_fallback(f, look->key, look->hash, look->out,
+                                   look->how, rc);
     if (p->n_waiters == 0)
         cache__front_release(f, r, p->status);
     return rc;
@@ -1738,6 +1750,14 @@ CACHE_COLD bool cache__front_await_record(struct cache_front *f,
         return false;
     cache__front_wait(f, CACHE__POLL_MS);
     return true;
+}
+
+/* There is something that loads. */
+CACHE_COLD bool cache__front_loads(const struct cache_front *f,
+                                   const struct cache__loader *loader)
+{
+    return loader->fn || f->config.store ||
+           cache__front_has(f, CACHE__HAS_LOAD | CACHE__HAS_LOAD_MANY);
 }
 
 CACHE_COLD uint64_t cache__front_deadline(struct cache_front *f,
@@ -1755,13 +1775,15 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
 {
     struct cache__reader look = cache__reader_of(key, hash, out, how);
     uint64_t until_ms = cache__front_deadline(f, look.how->wait_ms);
+    const bool loads = cache__front_loads(f, loader);
     struct cache_claim claim = { 0, 0 };
     struct cache_loaded loaded;
     int answer;
 
     if (look.how->skip_store)
         return cache__front_get(f, key, hash, out, how);
-    look.claim = &claim;
+    look.keep_old = !loads; /* what is here is all there is */
+    look.claim = loads ? &claim : NULL;
     cache__front_lock(f);
     do {
         answer = cache__front_ask(f, &look);
@@ -1775,11 +1797,11 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     } while (answer == CACHE__ASK_ANEW);
     cache__front_unlock(f);
     if (claim.ticket == 0)
-        return answer;
+        return answer == CACHE_CLAIM_MISS_YOU_LOAD ? CACHE_ENOSTORE : answer;
     memset(&loaded, 0, sizeof loaded);
     cache__front_load_all(f, loader, (const unsigned char *)key,
                           (unsigned char *)value, &loaded, 1);
-    return cache__front_deliver(f, &claim, out, value, &loaded);
+    return cache__front_deliver(f, &claim, &look, value, &loaded);
 }
 
 /* --- the front: the journal ---------------------------------------------- */
@@ -1971,17 +1993,18 @@ CACHE_COLD void cache__front_send(struct cache_front *f,
 }
 
 /* Sends what is due, `budget` writes and what fills a batch; all that is dirty
- * is due.  Under the lock, but for the sending. */
+ * is due, once: what fails waits for the next call, however soon its time is.
+ * Under the lock, but for the sending. */
 CACHE_COLD void cache__front_push(struct cache_front *f, uint32_t budget)
 {
+    const uint64_t now_ms = cache__clock_ms(&f->clock);
     struct cache_store_batch *batch;
     size_t n;
 
     cache__front_collect(f);
     (void)cache_wb_flush(&f->writes);
     while (budget > 0 &&
-           (batch = cache_wb_next_batch(&f->writes,
-                                        cache__clock_ms(&f->clock))) != NULL) {
+           (batch = cache_wb_next_batch(&f->writes, now_ms)) != NULL) {
         n = batch->n_items;
         budget -= n < budget ? (uint32_t)n : budget;
         cache__front_unlock(f);
@@ -2527,22 +2550,34 @@ CACHE_COLD size_t cache__front_load_many(struct cache_front *f,
                                          const struct cache__loader *loader)
 {
     uint64_t until_ms = cache__front_deadline(f, how ? how->wait_ms : 0);
+    bool loads = cache__front_loads(f, loader);
     size_t at = 0, missing = 0, i;
     struct cache__many m;
     void *room = cache__many_make(f, &m, n < CACHE__MANY ? n : CACHE__MANY);
 
     for (i = 0; i < n; i++)
-        found[i] = CACHE_ENOMEM;
-    while (room != NULL && at < n) {
+        found[i] = loads
+                       ? CACHE_ENOMEM
+                       : cache__front_load(
+                             f, keys + i * f->type->key_bytes,
+                             f->type->hash(f, keys + i * f->type->key_bytes),
+                             out + i * f->type->value_bytes, NULL, how, loader);
+    while (loads && room != NULL && at < n) {
         cache__many_ask(f, &m, keys, n, out, found, how, until_ms, &at);
         if (m.n == 0)
             continue;
         memset(m.loaded, 0, m.n * sizeof *m.loaded);
         cache__front_load_all(f, loader, m.keys, m.values, m.loaded, m.n);
-        for (i = 0; i < m.n; i++)
+        for (i = 0; i < m.n; i++) {
+            const unsigned char *key = m.keys + i * f->type->key_bytes;
+            const struct cache__reader look =
+                cache__reader_of(key, f->type->hash(f, key),
+                                 out + m.places[i] * f->type->value_bytes, how);
+
             found[m.places[i]] = cache__front_deliver(
-                f, &m.claims[i], out + m.places[i] * f->type->value_bytes,
-                m.values + i * f->type->value_bytes, &m.loaded[i]);
+                f, &m.claims[i], &look, m.values + i * f->type->value_bytes,
+                &m.loaded[i]);
+        }
     }
     cache__front_free(f, room);
     for (i = 0; i < n; i++)
@@ -2703,10 +2738,8 @@ CACHE_COLD int cache__front_config(struct cache_loading_config *out,
         return 0;
     wb->max_key_bytes = out->key_codec->max_bytes;
     wb->max_value_bytes = out->value_codec->max_bytes;
-    if (wb->alloc == NULL && wb->free == NULL) {
-        wb->alloc = out->cache.alloc;
-        wb->free = out->cache.free;
-    }
+    if ((wb->alloc == NULL) != (wb->free == NULL))
+        return CACHE_EALLOCATOR;
     if (wb->user == NULL)
         wb->user = out->cache.user;
     return 0;
@@ -2769,7 +2802,8 @@ CACHE_COLD void *cache__front_wb_alloc(size_t bytes, void *user)
     const struct cache_front *f = (const struct cache_front *)user;
     const struct cache_wb_config *wb = &f->config.write_behind;
 
-    return wb->alloc ? wb->alloc(bytes, wb->user) : malloc(bytes);
+    return wb->alloc ? wb->alloc(bytes, wb->user)
+                     : cache__front_alloc(f, bytes);
 }
 
 CACHE_COLD void cache__front_wb_free(void *memory, void *user)
@@ -2780,7 +2814,7 @@ CACHE_COLD void cache__front_wb_free(void *memory, void *user)
     if (wb->free)
         wb->free(memory, wb->user);
     else
-        free(memory);
+        cache__front_free(f, memory);
 }
 
 #ifdef CACHE__THREADS
