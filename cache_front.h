@@ -1126,6 +1126,24 @@ CACHE_COLD bool cache__front_peek(struct cache_front *f, const void *key,
     return f->type->visit(f, key, hash, cache__front_see, &look) && look.served;
 }
 
+CACHE_COLD uint32_t cache__front_see_value(struct cache_life *life,
+                                           const void *value, void *arg)
+{
+    (void)value;
+    *(bool *)arg = life->state >= 0;
+    return 0;
+}
+
+/* There is a value in the cells, and not the knowledge that there is none. */
+CACHE_COLD bool cache__front_holds(struct cache_front *f, const void *key,
+                                   uint64_t hash)
+{
+    bool holds = false;
+
+    (void)f->type->visit(f, key, hash, cache__front_see_value, &holds);
+    return holds;
+}
+
 /* Puts a value that came from behind.  With .retain the caller has a count of
  * its own then, and what the cells have no room for gives its first one back.
  */
@@ -1330,6 +1348,8 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
             (void)f->type->remove(f, key, hash);
         return;
     }
+    /* A value leaves before this comes: nothing takes its place. */
+    (void)f->type->remove(f, key, hash);
     life = cache_life_of_none(&f->clock, ttl_ms, birth, error);
     cache__front_timed(f, &life);
     (void)f->type->put(f, key, NULL, &life, hash,

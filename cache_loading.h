@@ -374,7 +374,7 @@
         struct name##__cells *cells_ = &((struct name *)(void *)f)->cells;     \
         const name##_key *key_ = (const name##_key *)key;                      \
         bool there_ = name##__callbacks().on_event && value &&                 \
-                      name##__cells__peek(cells_, key_, hash_) != NULL;        \
+                      cache__front_holds(f, key, hash_);                       \
         struct name##_cell cell_;                                              \
         int rc_;                                                               \
         memset(&cell_, 0, sizeof cell_);                                       \

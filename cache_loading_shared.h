@@ -178,10 +178,9 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
         struct name##__cells *cells_ = &((struct name *)(void *)f)->cells;     \
         const name##_key *key_ = (const name##_key *)key;                      \
         bool there_ = name##__callbacks().on_event && value &&                 \
-                      name##__cells_contains(cells_, *key_);                   \
+                      cache__front_holds(f, key, hash_);                       \
         struct name##_cell cell_;                                              \
         int rc_;                                                               \
-        (void)hash_;                                                           \
         memset(&cell_, 0, sizeof cell_);                                       \
         if (value)                                                             \
             cell_.value = *(const name##_value *)value;                        \
