@@ -1080,8 +1080,9 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
     look->fresh =
         verdict == CACHE_VERDICT_FRESH || verdict == CACHE_VERDICT_REFRESH;
     look->served =
-        look->fallback || look->answer == CACHE_CLAIM_HIT ||
-        look->answer == CACHE_CLAIM_STALE ||
+        (look->fallback &&
+         (look->fresh || look->how->stale != CACHE_STALE_NEVER)) ||
+        look->answer == CACHE_CLAIM_HIT || look->answer == CACHE_CLAIM_STALE ||
         (look->answer == CACHE_CLAIM_STALE_YOU_REFRESH && look->keep_old);
     if (!look->served)
         return 0;
@@ -1101,9 +1102,10 @@ CACHE_INLINE int cache__reader_found(const struct cache__reader *look)
 /* A value that may be served though a load has failed with `error` is copied to
  * *out: returns how it was found, or the error. */
 CACHE_COLD int cache__front_fallback(struct cache_front *f, const void *key,
-                                     uint64_t hash, void *out, int error)
+                                     uint64_t hash, void *out,
+                                     const struct cache_reading *how, int error)
 {
-    struct cache__reader look = cache__reader_of(key, hash, out, NULL);
+    struct cache__reader look = cache__reader_of(key, hash, out, how);
 
     look.f = f;
     look.at = cache__front_moment(f);
@@ -1444,12 +1446,13 @@ CACHE_COLD int cache__front_commit(struct cache_front *f,
 
 /*
  * name_abandon, without the type: a load has failed, or is given up without a
- * result (error = 0).  Returns how a value that may be served all the same was
- * found, and copied to *out; or the error, CACHE_EKEY if that is 0.
+ * result (error = 0).  Returns how a value that may be served all the same (by
+ * `how`; NULL = the default) was found, and copied to *out; or the error,
+ * CACHE_EKEY if that is 0.
  */
-CACHE_COLD int cache__front_abandon(struct cache_front *f,
-                                    struct cache_claim *claim, int error,
-                                    void *out)
+CACHE_COLD int cache__front_fail(struct cache_front *f,
+                                 struct cache_claim *claim, int error,
+                                 void *out, const struct cache_reading *how)
 {
     const struct cache_pending *p;
     const void *key;
@@ -1460,7 +1463,7 @@ CACHE_COLD int cache__front_abandon(struct cache_front *f,
     if (p != NULL) {
         key = cache__claims_key(&f->claims, claim->record);
         if (out != NULL)
-            rc = cache__front_fallback(f, key, p->hash, out, rc);
+            rc = cache__front_fallback(f, key, p->hash, out, how, rc);
         if (error < 0)
             (void)cache__front_land(f, claim->record, NULL, NULL, error, false);
         else
@@ -1471,16 +1474,24 @@ CACHE_COLD int cache__front_abandon(struct cache_front *f,
     return rc;
 }
 
+CACHE_COLD int cache__front_abandon(struct cache_front *f,
+                                    struct cache_claim *claim, int error,
+                                    void *out)
+{
+    return cache__front_fail(f, claim, error, out, NULL);
+}
+
 /* The end of a load that this call has made: the value goes to *out. */
 CACHE_COLD int cache__front_deliver(struct cache_front *f,
                                     struct cache_claim *claim, void *out,
                                     const void *value,
-                                    const struct cache_loaded *loaded)
+                                    const struct cache_loaded *loaded,
+                                    const struct cache_reading *how)
 {
     int rc = CACHE_ECONFLICT, status = loaded->status;
 
     if (status != 0 && status != CACHE_EKEY)
-        return cache__front_abandon(f, claim, status, out);
+        return cache__front_fail(f, claim, status, out, how);
     cache__front_lock(f);
     if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock)))
         rc = cache__front_land(f, claim->record, value, loaded, status, true);
@@ -1522,7 +1533,8 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
     else if (rc == CACHE__ASK_AGAIN)
         rc = CACHE__ASK_ANEW;
     else if (rc != CACHE_EKEY)
-        rc = cache__front_fallback(f, look->key, look->hash, look->out, rc);
+        rc = cache__front_fallback(f, look->key, look->hash, look->out,
+                                   look->how, rc);
     if (p->n_waiters == 0)
         cache__front_release(f, r, p->status);
     return rc;
@@ -1562,7 +1574,7 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
     memset(&loaded, 0, sizeof loaded);
     cache__front_load_all(f, loader, (const unsigned char *)key,
                           (unsigned char *)value, &loaded, 1);
-    return cache__front_deliver(f, &claim, out, value, &loaded);
+    return cache__front_deliver(f, &claim, out, value, &loaded, how);
 }
 
 /* --- the front: write-behind --------------------------------------------- */
@@ -2120,7 +2132,7 @@ CACHE_COLD size_t cache__front_load_many(struct cache_front *f,
         for (i = 0; i < m.n; i++)
             found[m.places[i]] = cache__front_deliver(
                 f, &m.claims[i], out + m.places[i] * f->type->value_bytes,
-                m.values + i * f->type->value_bytes, &m.loaded[i]);
+                m.values + i * f->type->value_bytes, &m.loaded[i], how);
     }
     cache__front_free(f, room);
     for (i = 0; i < n; i++)
