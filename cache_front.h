@@ -1030,6 +1030,7 @@ struct cache__reader {
     bool fresh;      /* with a value that is fresh */
     bool unstored;   /* with one that the cells have no room for */
     int answer;
+    struct cache_life life; /* of what was served */
 };
 
 CACHE_INLINE struct cache__reader
@@ -1086,6 +1087,7 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
         (look->answer == CACHE_CLAIM_STALE_YOU_REFRESH && look->keep_old);
     if (!look->served)
         return 0;
+    look->life = *life;
     memcpy(look->out, value, look->f->type->value_bytes);
     cache__front_retain(look->f, value);
     return look->quiet ? 0 : CACHE__VISIT_USED;
@@ -1268,7 +1270,7 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
         return cache__front_undirty(f, look, dirty);
     if (look->served && f->idles)
         (void)f->type->keep(f, look->key, look->hash,
-                            f->config.freshness.idle_ms);
+                            cache__front_cell_ttl(f, &look->life));
     cache__front_count_look(f, look);
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
