@@ -1854,7 +1854,8 @@ CACHE_COLD int cache__front_end_write(struct cache_front *f,
 {
     if (w->status == 0)
         cache__front_accept(f, w,
-                            keep && !f->claims.records[w->record].overtaken);
+                            keep && !f->claims.records[w->record].overtaken &&
+                                w->life.birth >= f->hard);
     cache__front_release(f, w->record, CACHE__ASK_AGAIN);
     w->record = 0;
     return w->status;
