@@ -1260,6 +1260,13 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
     if (rc != 0)
         return rc;
     look->record = cache__claims_find(&f->claims, look->key, look->hash);
+    if (look->record != 0 &&
+        f->claims.records[look->record].state == CACHE_PENDING_LOAD &&
+        f->claims.records[look->record].birth < f->soft) {
+        /* All was invalidated: who asks now does not get what that brings. */
+        cache__front_overtake(f, look->key, look->hash);
+        look->record = 0;
+    }
     look->at = cache__front_moment(f);
     look->dirty = dirty != NULL;
     look->claimed = cache__front_claimed(f, look->record);
