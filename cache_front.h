@@ -1213,12 +1213,12 @@ struct cache__reader {
     struct cache_front *f;
     struct cache_moment at;
     bool dirty, claimed;
-    uint32_t record;  /* that holds the key; 0 = none */
-    bool served;      /* *out is filled in */
-    bool fresh;       /* with a value that is fresh */
-    bool unstored;    /* with one that the cells have no room for */
-    uint64_t version; /* of the value that was seen */
-    struct cache_life life;
+    uint32_t record;        /* that holds the key; 0 = none */
+    bool served;            /* *out is filled in */
+    bool fresh;             /* with a value that is fresh */
+    bool unstored;          /* with one that the cells have no room for */
+    uint64_t version;       /* of the value that was seen */
+    struct cache_life life; /* and its own */
     int answer;
 };
 
@@ -1282,6 +1282,7 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
         (look->answer == CACHE_CLAIM_STALE_YOU_REFRESH && look->keep_old);
     if (!look->served)
         return 0;
+    look->life = *life;
     memcpy(look->out, value, look->f->type->value_bytes);
     cache__front_retain(look->f, value);
     return look->quiet ? 0 : CACHE__VISIT_USED;
@@ -1337,6 +1338,26 @@ CACHE_COLD bool cache__front_peek(struct cache_front *f, const void *key,
     look.at = cache__front_moment(f);
     look.fallback = look.quiet = true;
     return f->type->visit(f, key, hash, cache__front_see, &look) && look.served;
+}
+
+CACHE_COLD uint32_t cache__front_see_value(struct cache_life *life,
+                                           const void *value, uint64_t version,
+                                           void *arg)
+{
+    (void)version;
+    (void)value;
+    *(bool *)arg = life->state >= 0;
+    return 0;
+}
+
+/* There is a value in the cells, and not the knowledge that there is none. */
+CACHE_COLD bool cache__front_holds(struct cache_front *f, const void *key,
+                                   uint64_t hash)
+{
+    bool holds = false;
+
+    (void)f->type->visit(f, key, hash, cache__front_see_value, &holds);
+    return holds;
 }
 
 /* Puts a value that came from behind.  With .retain the caller has a count of
@@ -1462,7 +1483,7 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
         return cache__front_undirty(f, look, dirty);
     if (look->served && f->idles)
         (void)f->type->keep(f, look->key, look->hash,
-                            f->config.freshness.idle_ms);
+                            cache__front_cell_ttl(f, &look->life));
     cache__front_count_look(f, look);
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
@@ -1646,8 +1667,9 @@ CACHE_COLD int cache__front_commit(struct cache_front *f,
 
 /*
  * name_abandon, without the type: a load has failed, or is given up without a
- * result (error = 0).  Returns how a value that may be served all the same was
- * found, and copied to *out; or the error, CACHE_EKEY if that is 0.
+ * result (error = 0).  Returns how a value that may be served all the same (by
+ * `how`; NULL = the default) was found, and copied to *out; or the error,
+ * CACHE_EKEY if that is 0.
  */
 CACHE_COLD int cache__front_abandon(struct cache_front *f,
                                     struct cache_claim *claim, int error,

@@ -371,11 +371,8 @@
     {                                                                          \
         struct name##__cells *cells_ = &((struct name *)(void *)f)->cells;     \
         const name##_key *key_ = (const name##_key *)key;                      \
-        const struct name##_cell *old_ =                                       \
-            name##__callbacks().on_event && value                              \
-                ? name##__cells__peek(cells_, key_, hash_)                     \
-                : NULL;                                                        \
-        bool there_ = old_ && old_->life.state >= 0;                           \
+        bool there_ = name##__callbacks().on_event && value &&                 \
+                      cache__front_holds(f, key, hash_);                       \
         struct name##_cell cell_;                                              \
         int rc_;                                                               \
         memset(&cell_, 0, sizeof cell_);                                       \

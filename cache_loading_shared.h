@@ -184,10 +184,9 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     {                                                                          \
         struct name##__cells *cells_ = &((struct name *)(void *)f)->cells;     \
         const name##_key *key_ = (const name##_key *)key;                      \
-        struct name##_cell cell_;                                              \
         bool there_ = name##__callbacks().on_event && value &&                 \
-                      name##__cells_peek(cells_, *key_, &cell_) &&             \
-                      cell_.life.state >= 0;                                   \
+                      cache__front_holds(f, key, hash_);                       \
+        struct name##_cell cell_;                                              \
         int rc_;                                                               \
         memset(&cell_, 0, sizeof cell_);                                       \
         if (value)                                                             \
