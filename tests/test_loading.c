@@ -1774,6 +1774,22 @@ static void one_key_is_invalidated_hard_or_soft(void)
     shut();
 }
 
+static void what_is_about_to_be_stale_is_so_at_once_when_invalidated(void)
+{
+    open_with(aging());
+    CHECK_EQ(put(1, 10), 0);
+    CHECK_EQ(put(2, 20), 0);
+    now_ms += 99 - 10;
+    now_ms += 6; /* in the last tick in which they are fresh */
+    CHECK_EQ(get(1), CACHE_FOUND);
+    box_invalidate_key(&the_box, 1, CACHE_INVALIDATE_SOFT);
+    CHECK_EQ(get(1), CACHE_FOUND_STALE);
+    CHECK_EQ(get(2), CACHE_FOUND);
+    box_invalidate(&the_box, CACHE_INVALIDATE_SOFT);
+    CHECK_EQ(get(2), CACHE_FOUND_STALE);
+    shut();
+}
+
 static void what_was_invalidated_is_reclaimed_by_tick_within_its_budget(void)
 {
     uint64_t key;
@@ -2418,6 +2434,7 @@ static const struct test tests[] = {
     TEST(a_soft_invalidation_makes_everything_stale),
     TEST(without_any_times_invalidation_works_too),
     TEST(one_key_is_invalidated_hard_or_soft),
+    TEST(what_is_about_to_be_stale_is_so_at_once_when_invalidated),
     TEST(what_was_invalidated_is_reclaimed_by_tick_within_its_budget),
     TEST(an_invalidation_during_a_sweep_has_its_own),
     TEST(tick_reclaims_what_has_expired_too),

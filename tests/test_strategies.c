@@ -971,6 +971,7 @@ static void a_dirty_key_is_not_loaded_however_it_is_read(void)
             CHECK(sound(k->get_with(1, &got, &hows[i])) >= 0);
             CHECK_EQ(got, 10);
         }
+        CHECK_EQ(stats().dirty_hits, 0); /* the entry is there */
         CHECK_EQ(fake.n_loads, 0);
         shut();
     }
@@ -1227,6 +1228,57 @@ static void batches_are_told_with_their_number_and_first_error(void)
         CHECK_EQ(flush(100), 0);
         CHECK_STR(story, "B4 B2");
         shut();
+    }
+}
+
+/* --- what there is no room for ------------------------------------------- */
+
+static uint64_t value_weight(const uint64_t *key, const uint64_t *value,
+                             void *user)
+{
+    (void)key;
+    (void)user;
+    return *value;
+}
+
+CACHE_DEFINE_LOADING_WITH(weighed, uint64_t, uint64_t, cache_hash_u64,
+                          cache_equal_u64, CACHE_LRU | CACHE_WEIGHED,
+                          .weigh = value_weight);
+
+static void a_value_without_room_is_stored_and_its_old_one_is_not_served(void)
+{
+    static const enum cache_strategy ways[] = { CACHE_WRITE_THROUGH,
+                                                CACHE_WRITE_BEHIND };
+    static const struct cache_reading only_here = { .skip_store = true };
+    size_t way;
+
+    k = &plain_kind; /* for its store */
+    for (way = 0; way < 2; way++) {
+        struct cache_loading_config config =
+            config_of(CACHE_READ_THROUGH, ways[way]);
+        struct weighed c;
+
+        config.cache.capacity = 10;
+        config.cache.max_bytes = 10000;
+        forget();
+        CHECK_EQ(weighed_init(&c, &config), 0);
+        CHECK_EQ(weighed_put(&c, 1, 10), 0);
+        CHECK_EQ(weighed_flush(&c, 10), 0);
+        CHECK_EQ(weighed_get(&c, 1, &got), CACHE_FOUND);
+        CHECK_EQ(weighed_put(&c, 1, 20000), 0);
+        CHECK_EQ(weighed_len(&c), 0);
+        if (way == 1) { /* dirty: from the buffer, each time */
+            CHECK_EQ(weighed_get(&c, 1, &got), CACHE_FOUND_UNSTORED);
+            CHECK_EQ(got, 20000);
+        }
+        CHECK_EQ(weighed_flush(&c, 10), 0);
+        expect_row(1, 20000);
+        CHECK_EQ(weighed_get_with(&c, 1, &got, &only_here), CACHE_EKEY);
+        CHECK_EQ(weighed_get(&c, 1, &got), CACHE_FOUND_UNSTORED);
+        CHECK_EQ(got, 20000);
+        CHECK_SOUND(weighed_check(&c));
+        weighed_destroy(&c);
+        CHECK_EQ(n_allocs, n_frees);
     }
 }
 
@@ -1802,6 +1854,7 @@ static const struct test tests[] = {
     TEST(acknowledged_by_the_store_it_is_there),
     TEST(what_fails_too_often_is_a_dead_letter),
     TEST(batches_are_told_with_their_number_and_first_error),
+    TEST(a_value_without_room_is_stored_and_its_old_one_is_not_served),
     TEST(close_writes_what_is_dirty_and_refuses_what_comes),
     TEST(close_tells_the_truth_about_what_is_lost),
     TEST(destroy_without_close_writes_what_it_can),
