@@ -889,6 +889,7 @@ static void who_takes_any_stale_value_does_not_wait(void)
 
     open_with(aging());
     CHECK_EQ(put(1, 10), 0);
+    CHECK_EQ(claim_with(1, &held, &always), CACHE_CLAIM_HIT);
     now_ms += 250;
     CHECK_EQ(get(1), CACHE_EKEY);
     CHECK_EQ(get_with(1, &always), CACHE_FOUND_STALE);
@@ -1774,6 +1775,22 @@ static void one_key_is_invalidated_hard_or_soft(void)
     shut();
 }
 
+static void what_is_about_to_be_stale_is_so_at_once_when_invalidated(void)
+{
+    open_with(aging());
+    CHECK_EQ(put(1, 10), 0);
+    CHECK_EQ(put(2, 20), 0);
+    now_ms += 99 - 10;
+    now_ms += 6; /* in the last tick in which they are fresh */
+    CHECK_EQ(get(1), CACHE_FOUND);
+    box_invalidate_key(&the_box, 1, CACHE_INVALIDATE_SOFT);
+    CHECK_EQ(get(1), CACHE_FOUND_STALE);
+    CHECK_EQ(get(2), CACHE_FOUND);
+    box_invalidate(&the_box, CACHE_INVALIDATE_SOFT);
+    CHECK_EQ(get(2), CACHE_FOUND_STALE);
+    shut();
+}
+
 static void what_was_invalidated_is_reclaimed_by_tick_within_its_budget(void)
 {
     uint64_t key;
@@ -1803,6 +1820,19 @@ static void what_was_invalidated_is_reclaimed_by_tick_within_its_budget(void)
             CHECK_EQ(causes[key], CACHE_CAUSE_INVALIDATED);
     }
     CHECK_EQ(box_tick(&the_box, 1000), 0);
+    shut();
+}
+
+static void what_is_only_stale_is_not_reclaimed(void)
+{
+    open_with(aging());
+    CHECK_EQ(put(1, 10), 0);
+    box_invalidate(&the_box, CACHE_INVALIDATE_HARD);
+    CHECK_EQ(put(2, 20), 0);
+    box_invalidate(&the_box, CACHE_INVALIDATE_SOFT);
+    (void)sound((int)box_tick(&the_box, 1000));
+    CHECK_EQ(box_len(&the_box), 1);
+    CHECK_EQ(get(2), CACHE_FOUND_STALE);
     shut();
 }
 
@@ -2418,7 +2448,9 @@ static const struct test tests[] = {
     TEST(a_soft_invalidation_makes_everything_stale),
     TEST(without_any_times_invalidation_works_too),
     TEST(one_key_is_invalidated_hard_or_soft),
+    TEST(what_is_about_to_be_stale_is_so_at_once_when_invalidated),
     TEST(what_was_invalidated_is_reclaimed_by_tick_within_its_budget),
+    TEST(what_is_only_stale_is_not_reclaimed),
     TEST(an_invalidation_during_a_sweep_has_its_own),
     TEST(tick_reclaims_what_has_expired_too),
     TEST(the_last_epoch_clears_and_they_begin_anew),

@@ -412,7 +412,7 @@ static struct cache_loading_config config_of(enum cache_strategy reads,
     struct cache_loading_config config;
 
     number_codec = value_codec = cache_raw_object(sizeof(uint64_t));
-    value_codec.encode = encode_value;
+    number_codec.encode = value_codec.encode = encode_value;
     value_codec.decode = decode_value;
     memset(&config, 0, sizeof config);
     config.cache.capacity = 100;
@@ -971,6 +971,7 @@ static void a_dirty_key_is_not_loaded_however_it_is_read(void)
             CHECK(sound(k->get_with(1, &got, &hows[i])) >= 0);
             CHECK_EQ(got, 10);
         }
+        CHECK_EQ(stats().dirty_hits, 0); /* the entry is there */
         CHECK_EQ(fake.n_loads, 0);
         shut();
     }
@@ -1214,6 +1215,65 @@ static void what_fails_too_often_is_a_dead_letter(void)
     }
 }
 
+static void a_write_behind_overtakes_a_load(void)
+{
+    EACH_KIND
+    {
+        struct cache_claim claim;
+
+        open_as(CACHE_READ_THROUGH, CACHE_WRITE_BEHIND);
+        CHECK_EQ(sound(k->claim(1, &got, &claim)), CACHE_CLAIM_MISS_YOU_LOAD);
+        CHECK_EQ(put(1, 11), 0);
+        CHECK_EQ(flush(10), 0);
+        CHECK_EQ(sound(k->commit(&claim, 10)), CACHE_ECONFLICT);
+        CHECK_EQ(get(1), CACHE_FOUND);
+        CHECK_EQ(got, 11);
+        shut();
+    }
+}
+
+static void bytes_that_make_no_sense_fail_alone(void)
+{
+    static const uint64_t keys[] = { 1, 66, 3 };
+    uint64_t values[3];
+    int found[3];
+
+    EACH_KIND
+    {
+        struct cache_loading_config config =
+            config_of(CACHE_READ_THROUGH, CACHE_WRITE_BEHIND);
+
+        config.write_behind.max_attempts = 1;
+        config.write_behind.on_dead_letter = on_letter;
+        config.write_behind.user = &letter_mark;
+        open_with(config);
+        stored(1, 10);
+        stored(3, 30);
+        poison = 66;
+        if (k->bytes) { /* a key that has no bytes */
+            CHECK_EQ(k->load_many(keys, 3, values, found), 1);
+            CHECK_EQ(found[1], CACHE_ECODEC);
+            CHECK_EQ(found[0] | found[2], CACHE_FOUND);
+            CHECK_EQ(values[0], 10);
+            CHECK_EQ(values[2], 30);
+        } else { /* a dirty value that does not come back from its bytes */
+            poison = 0;
+            CHECK_EQ(put(4, 40), 0);
+            CHECK_EQ(put(5, 66), 0);
+            CHECK_EQ(put(6, 60), 0);
+            poison = 66;
+            CHECK_EQ(flush(100), 0);
+            CHECK_EQ(n_letters, 1);
+            CHECK_EQ(letter_status, CACHE_ECODEC);
+            CHECK_EQ(fake.n_writes, 2);
+            expect_row(4, 40);
+            expect_row(5, NOTHING);
+            expect_row(6, 60);
+        }
+        shut();
+    }
+}
+
 static void batches_are_told_with_their_number_and_first_error(void)
 {
     EACH_KIND
@@ -1227,6 +1287,57 @@ static void batches_are_told_with_their_number_and_first_error(void)
         CHECK_EQ(flush(100), 0);
         CHECK_STR(story, "B4 B2");
         shut();
+    }
+}
+
+/* --- what there is no room for ------------------------------------------- */
+
+static uint64_t value_weight(const uint64_t *key, const uint64_t *value,
+                             void *user)
+{
+    (void)key;
+    (void)user;
+    return *value;
+}
+
+CACHE_DEFINE_LOADING_WITH(weighed, uint64_t, uint64_t, cache_hash_u64,
+                          cache_equal_u64, CACHE_LRU | CACHE_WEIGHED,
+                          .weigh = value_weight);
+
+static void a_value_without_room_is_stored_and_its_old_one_is_not_served(void)
+{
+    static const enum cache_strategy ways[] = { CACHE_WRITE_THROUGH,
+                                                CACHE_WRITE_BEHIND };
+    static const struct cache_reading only_here = { .skip_store = true };
+    size_t way;
+
+    k = &plain_kind; /* for its store */
+    for (way = 0; way < 2; way++) {
+        struct cache_loading_config config =
+            config_of(CACHE_READ_THROUGH, ways[way]);
+        struct weighed c;
+
+        config.cache.capacity = 10;
+        config.cache.max_bytes = 10000;
+        forget();
+        CHECK_EQ(weighed_init(&c, &config), 0);
+        CHECK_EQ(weighed_put(&c, 1, 10), 0);
+        CHECK_EQ(weighed_flush(&c, 10), 0);
+        CHECK_EQ(weighed_get(&c, 1, &got), CACHE_FOUND);
+        CHECK_EQ(weighed_put(&c, 1, 20000), 0);
+        CHECK_EQ(weighed_len(&c), 0);
+        if (way == 1) { /* dirty: from the buffer, each time */
+            CHECK_EQ(weighed_get(&c, 1, &got), CACHE_FOUND_UNSTORED);
+            CHECK_EQ(got, 20000);
+        }
+        CHECK_EQ(weighed_flush(&c, 10), 0);
+        expect_row(1, 20000);
+        CHECK_EQ(weighed_get_with(&c, 1, &got, &only_here), CACHE_EKEY);
+        CHECK_EQ(weighed_get(&c, 1, &got), CACHE_FOUND_UNSTORED);
+        CHECK_EQ(got, 20000);
+        CHECK_SOUND(weighed_check(&c));
+        weighed_destroy(&c);
+        CHECK_EQ(n_allocs, n_frees);
     }
 }
 
@@ -1801,7 +1912,10 @@ static const struct test tests[] = {
     TEST(when_full_a_write_makes_room_by_writing_others),
     TEST(acknowledged_by_the_store_it_is_there),
     TEST(what_fails_too_often_is_a_dead_letter),
+    TEST(a_write_behind_overtakes_a_load),
+    TEST(bytes_that_make_no_sense_fail_alone),
     TEST(batches_are_told_with_their_number_and_first_error),
+    TEST(a_value_without_room_is_stored_and_its_old_one_is_not_served),
     TEST(close_writes_what_is_dirty_and_refuses_what_comes),
     TEST(close_tells_the_truth_about_what_is_lost),
     TEST(destroy_without_close_writes_what_it_can),
