@@ -956,6 +956,8 @@ static void full_journal_refuses(void)
         refused = n + 1;
         CHECK_EQ(got(1), n);
         CHECK(kind->stats().writes.n_refused > 0);
+        CHECK_EQ(kind->flush(100), 0);
+        CHECK_EQ(medium.rows[1].number, n);
         disk_heal();
         put_at_last(2, 20);
         put_at_last(1, refused + 1);
@@ -965,6 +967,23 @@ static void full_journal_refuses(void)
         CHECK_EQ(got(2), 20);
         tidy();
     }
+}
+
+static void store_has_what_it_acknowledges(void)
+{
+    int journal, which;
+
+    for (journal = 0; journal < 2; journal++)
+        for (which = SHARED_FILE; which <= PLAIN_FILE; which += 2) {
+            set_up(which, journal != 0);
+            CHECK_EQ(put_with(1, 10, CACHE_ACK_STORE), 0);
+            CHECK_EQ(medium.rows[1].number, 10);
+            CHECK_EQ(put_with(2, 20, CACHE_ACK_MEMORY), 0);
+            CHECK_EQ(remove_with(1, CACHE_ACK_STORE), 0);
+            CHECK_EQ(medium.rows[1].number, 0);
+            CHECK_EQ(medium.rows[2].number, 20); /* all before it */
+            tidy();
+        }
 }
 
 /* The store has a write before the journal has: what is replayed then must not
@@ -1193,6 +1212,60 @@ static void init_with_a_dead_sqlite(void)
         kind->destroy();
         cache_open = false;
         CHECK_EQ(journalled(), 0);
+        tidy();
+    }
+}
+
+/* A store that fails late, each batch on a thread of its own. */
+static int n_late; /* atomic: batches that are there */
+
+static void *fail_late(void *user)
+{
+    struct cache_store_batch *batch = (struct cache_store_batch *)user;
+    size_t i;
+
+    sleep_ms(50);
+    for (i = 0; i < batch->n_items; i++)
+        batch->items[i].status = CACHE_EIO;
+    batch->done(batch);
+    (void)__atomic_fetch_sub(&n_late, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static int late_submit(struct cache_store *store,
+                       struct cache_store_batch *batch)
+{
+    pthread_t thread;
+
+    (void)store;
+    (void)__atomic_fetch_add(&n_late, 1, __ATOMIC_SEQ_CST);
+    if (pthread_create(&thread, NULL, fail_late, batch) != 0)
+        abort();
+    (void)pthread_detach(thread);
+    return 0;
+}
+
+/* What is at the store when init gives up comes back first. */
+static void init_with_a_store_that_fails_late(void)
+{
+    static struct cache_store late = { "late", CACHE_STORE_BLOCKS, late_submit,
+                                       NULL };
+    int which;
+
+    for (which = SHARED_DB; which <= PLAIN_DB; which += 2) {
+        prepare(which, true, false);
+        config.store = &late;
+        cache_start();
+        leave_writes();
+        config.write_behind.max_dirty = 3;
+        config.wait_ms = 30;
+        check_init_fails(CACHE_EFULL);
+        while (__atomic_load_n(&n_late, __ATOMIC_SEQ_CST) > 0)
+            sleep_ms(1);
+        config.write_behind.max_dirty = 0;
+        cache_start();
+        check_written();
+        CHECK_EQ(kind->close(0, NULL), 0);
         tidy();
     }
 }
@@ -1600,11 +1673,13 @@ static const struct test tests[] = {
     TEST(journal_error_is_returned_and_passes),
     TEST(crash_while_the_journal_fails),
     TEST(full_journal_refuses),
+    TEST(store_has_what_it_acknowledges),
     TEST(replay_does_not_overtake_the_store),
     TEST(init_makes_writes_dirty_again),
     TEST(init_stores_more_than_max_dirty),
     TEST(init_with_a_dead_store),
     TEST(init_with_a_dead_sqlite),
+    TEST(init_with_a_store_that_fails_late),
     TEST(journal_in_use),
     TEST(damaged_journal),
     TEST(missing_directory),
