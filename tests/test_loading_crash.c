@@ -1016,6 +1016,31 @@ static void replay_does_not_overtake_the_store(void)
     tidy();
 }
 
+/* The same for many at once. */
+static void replay_does_not_overtake_put_many(void)
+{
+    const uint64_t keys[] = { 1, 2 };
+    const struct record values[] = { record_of(1, 11), record_of(2, 21) };
+    int rc;
+
+    prepare(PLAIN_FILE, true, false);
+    config.ack = CACHE_ACK_STORE;
+    cache_start();
+    CHECK_EQ(put_with(1, 10, CACHE_ACK_JOURNAL), 0);
+    CHECK_EQ(put_with(2, 20, CACHE_ACK_JOURNAL), 0);
+    disk_fail(CALL_PWRITE, 0, INT_MAX, EIO);
+    rc = plain_file_put_many(&cache.plain_file, keys, values, 2, NULL);
+    CHECK(rc == 0 || rc == CACHE_EIO);
+    crash();
+    disk_heal();
+    cache_start();
+    if (rc == 0) {
+        CHECK_EQ(got(1), 11);
+        CHECK_EQ(got(2), 21);
+    }
+    tidy();
+}
+
 /* --- init ---------------------------------------------------------------- */
 
 static int entries_of(const char *name)
@@ -1675,6 +1700,7 @@ static const struct test tests[] = {
     TEST(full_journal_refuses),
     TEST(store_has_what_it_acknowledges),
     TEST(replay_does_not_overtake_the_store),
+    TEST(replay_does_not_overtake_put_many),
     TEST(init_makes_writes_dirty_again),
     TEST(init_stores_more_than_max_dirty),
     TEST(init_with_a_dead_store),
