@@ -1101,6 +1101,15 @@ CACHE_INLINE int cache__reader_found(const struct cache__reader *look)
                           : CACHE_FOUND_STALE;
 }
 
+/* A value that was read is not idle. */
+CACHE_COLD void cache__front_put_off(struct cache_front *f,
+                                     const struct cache__reader *look)
+{
+    if (look->served && f->idles)
+        (void)f->type->keep(f, look->key, look->hash,
+                            cache__front_cell_ttl(f, &look->life));
+}
+
 /* A value that may be served though a load has failed with `error` is copied to
  * *out: returns how it was found, or the error. */
 CACHE_COLD int cache__front_fallback(struct cache_front *f, const void *key,
@@ -1114,6 +1123,7 @@ CACHE_COLD int cache__front_fallback(struct cache_front *f, const void *key,
     look.fallback = true;
     if (!f->type->visit(f, key, hash, cache__front_see, &look) || !look.served)
         return error;
+    cache__front_put_off(f, &look);
     cache__front_count(f, &f->stats.suppressed_errors);
     return cache__reader_found(&look);
 }
@@ -1275,9 +1285,6 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
             cache_decide(NULL, &look->at, look->dirty, look->claimed);
     if (look->dirty && !look->served)
         return cache__front_undirty(f, look, dirty);
-    if (look->served && f->idles)
-        (void)f->type->keep(f, look->key, look->hash,
-                            cache__front_cell_ttl(f, &look->life));
     cache__front_count_look(f, look);
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
@@ -1287,6 +1294,7 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
         (void)f->type->visit(f, look->key, look->hash, cache__front_see, look);
         rc = 0;
     }
+    cache__front_put_off(f, look);
     return rc ? rc : look->answer;
 }
 
