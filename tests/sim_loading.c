@@ -34,9 +34,9 @@ static int sim_wait(pthread_cond_t *changed, pthread_mutex_t *lock,
 #include "tests/test.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#define N_SEEDS 200
+#define N_SEEDS 1000
 #else
-#define N_SEEDS 2000
+#define N_SEEDS 5000
 #endif
 #define MAX_KEYS 24
 #define MAX_STAMPS 4096
@@ -156,7 +156,7 @@ struct held {
 struct licence {
     uint32_t key;
     stamp stamp;
-    bool loaded;
+    bool loaded, sure; /* began is no earlier than it says */
     const struct cache_freshness *freshness;
     uint64_t ttl_ms, lifetime_ms, expires_ms; /* unix */
     uint64_t from_ms, began;
@@ -496,6 +496,8 @@ static void value_came(uint32_t key, stamp number, bool update)
         RULE(k->dirty != YES, "a load does not replace what is dirty");
     }
     trace("  came", key, number, update);
+    RULE(!l->sure || l->began >= s.hard,
+         "what was invalidated meanwhile does not come back");
     s.values_in++;
     l->used = true;
     memset(e, 0, sizeof *e);
@@ -503,7 +505,7 @@ static void value_came(uint32_t key, stamp number, bool update)
     e->stamp = number;
     e->times = times_of(l);
     e->began = l->began;
-    e->unsure = l->loaded ? 0 : s.soft;
+    e->unsure = l->loaded || l->sure ? 0 : s.soft;
     e->read.lo = l->from_ms;
     e->read.hi = s.now;
 }
@@ -1968,6 +1970,8 @@ static void do_write(bool remove)
     if (remove)
         how.lifetime_ms = how.ttl_ms = 0;
     w = begin_write(key, remove, &how);
+    if (w.licence)
+        w.licence->sure = w.through;
     s.keys[key].busy++;
     rc = s.ops->write(key, remove ? NULL : &value, &how);
     s.keys[key].busy--;
