@@ -1452,6 +1452,10 @@ static void model_none(uint32_t key, int error, enum tri kept)
     if (ms == 0 || kept == NO)
         return;
     if (error != CACHE_EKEY && e->value && (mask & SERVED)) {
+        if (kept == MAYBE && e->failed != NO) { /* then or now */
+            e->retry.hi = after(from, wait).hi;
+            return;
+        }
         e->failed = mask & ~SERVED ? MAYBE : kept;
         e->retry = after(from, wait);
         return;
@@ -1962,9 +1966,8 @@ static void do_write(bool remove)
     struct writing w;
     int rc;
 
-    if (s.keys[key].busy ||
-        (remove && s.depth > 0 && s.keys[key].dirty != NO &&
-         s.writes[s.keys[key].newest].remove)) /* which one would be sent? */
+    if (s.keys[key].busy || /* and which of two removes would be sent? */
+        (remove && s.depth > 0 && s.keys[key].dirty != NO))
         return;
     s.doing = remove ? "remove" : "put";
     if (remove)
