@@ -1311,6 +1311,15 @@ CACHE_INLINE int cache__reader_found(const struct cache__reader *look)
                           : CACHE_FOUND_STALE;
 }
 
+/* A value that was read is not idle. */
+CACHE_COLD void cache__front_put_off(struct cache_front *f,
+                                     const struct cache__reader *look)
+{
+    if (look->served && f->idles)
+        (void)f->type->keep(f, look->key, look->hash,
+                            cache__front_cell_ttl(f, &look->life));
+}
+
 /* A value that this reader takes though a load has failed with `error` is
  * copied to *out: returns how it was found, or the error. */
 CACHE_COLD int cache__front_fallback(struct cache_front *f, const void *key,
@@ -1324,6 +1333,7 @@ CACHE_COLD int cache__front_fallback(struct cache_front *f, const void *key,
     look.fallback = true;
     if (!f->type->visit(f, key, hash, cache__front_see, &look) || !look.served)
         return error;
+    cache__front_put_off(f, &look);
     cache__front_count(f, &f->stats.suppressed_errors);
     return cache__reader_found(&look);
 }
@@ -1481,9 +1491,6 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
             cache_decide(NULL, &look->at, look->dirty, look->claimed);
     if (look->dirty && !look->served)
         return cache__front_undirty(f, look, dirty);
-    if (look->served && f->idles)
-        (void)f->type->keep(f, look->key, look->hash,
-                            cache__front_cell_ttl(f, &look->life));
     cache__front_count_look(f, look);
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
@@ -1491,11 +1498,11 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
     if (rc != 0 && look->answer == CACHE_CLAIM_STALE_YOU_REFRESH) {
         /* Nobody can load it now: as if somebody did. */
         look->answer = look->fresh ? CACHE_CLAIM_HIT : CACHE_CLAIM_STALE;
-        if (!look->served)
-            (void)f->type->visit(f, look->key, look->hash, cache__front_see_old,
-                                 look);
-        rc = 0;
+        if (look->served || f->type->visit(f, look->key, look->hash,
+                                           cache__front_see_old, look))
+            rc = 0;
     }
+    cache__front_put_off(f, look);
     return rc ? rc : look->answer;
 }
 
