@@ -4,6 +4,8 @@
 # make bench      speed and memory beside uthash, GLib, boost and absl: table,
 #                 TSV and plots in bench/results; BENCH_ONLY=hit for a part of it
 # make bench-journal  acknowledged writes per second, with files in BENCH_DIR=build
+# make bench-loading  what a loading cache costs beside a plain one; TSV in
+#                 bench/results
 # make hitratio   TRACE=file SIZES=100,1000,10% POLICIES=lru,arc SEED=1: which
 #                 policy and size serve a trace; TSV and curves in build
 # make hitratio-table  TRACES=dir CELLS=cells.tsv POLICIES=all OUT=out.tsv
@@ -56,7 +58,7 @@ examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
     tests/hitratio.sh tests/shared_controls.sh
 
-.PHONY: run test check-all bench bench-journal hitratio hitratio-table codegen \
+.PHONY: run test check-all bench bench-journal bench-loading hitratio hitratio-table codegen \
     icount install format clean setup-run setup-test setup-bench setup-hitratio \
     setup-hitratio-table setup-icount
 
@@ -93,6 +95,11 @@ endif
 bench-journal: setup-test
 	@$(MAKE) -s build/bench-journal
 	@build/bench-journal '$(BENCH_DIR)'
+
+bench-loading:
+	@$(MAKE) -s build/bench-loading
+	@mkdir -p bench/results
+	@build/bench-loading --tsv=bench/results/loading.tsv
 
 hitratio: setup-hitratio
 	@$(MAKE) -s build/hitratio $(if $(TRACE),,build/workload.filelog)
@@ -166,6 +173,10 @@ build/bench-all/%.o: bench/%.cc $(bench_headers)
 
 build/bench: $(bench_all)
 	$(CXX) $^ -o $@ $$(pkg-config --libs $(bench_packages)) -lpthread -lm
+
+build/bench-loading: bench/loading.c bench/bench.h bench/stream.h $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -lpthread -lm
 
 build/bench-some.d/%.o: bench/%.c $(bench_headers) $(HEADERS)
 	@mkdir -p $(@D)

@@ -164,7 +164,9 @@ enum cache_option {
                                 stores, reads and writes take
                                 (cache_loading.h) */
 
-    CACHE__SHARD = 0x4000, /* one of the caches that make a shared one */
+    CACHE__SHARD = 0x4000,     /* one of the caches that make a shared one */
+    CACHE__OWN_TIME = 0x80000, /* the value says itself until when it is good:
+                                  a look without the lock asks no clock */
     CACHE__TIMED = CACHE_EXPIRY | CACHE_META_TIMES, /* either reads the clock */
     CACHE__POLICY_BITS = 0x3f,
     CACHE__FEATURE_BITS = 0x39f00
@@ -2473,7 +2475,7 @@ template <> struct cache__dear<cache_bytes> {
         "is none");                                                            \
     CACHE__STATIC_ASSERT(                                                      \
         ((opts) & ~(CACHE__POLICY_BITS | CACHE__FEATURE_BITS | CACHE__SHARD |  \
-                    CACHE_PLAIN_DATA)) == 0,                                   \
+                    CACHE__OWN_TIME | CACHE_PLAIN_DATA)) == 0,                 \
         "CACHE_DEFINE: the options have an unknown bit");                      \
     enum {                                                                     \
         name##__options = (opts) | CACHE__DEFAULT_OF(opts) |                   \

@@ -77,14 +77,14 @@ enum cache_life_state {
                              nobody is asked before refresh_at */
 };
 
-/* Kept with every value. */
+/* Kept with every value, and behind it: first what a hit looks at. */
 struct cache_life {
     uint32_t refresh_at;  /* the ticks of the drawing above */
+    uint32_t birth;       /* the epoch in which its put or load began */
+    int32_t state;        /* enum cache_life_state, or a negative error */
     uint32_t fresh_until; /* at or after refresh_at, but for a failed one */
     uint32_t stale_until; /* at or after fresh_until */
     uint32_t dead_at;     /* at or after stale_until */
-    uint32_t birth;       /* the epoch in which its put or load began */
-    int32_t state;        /* enum cache_life_state, or a negative error */
 };
 
 /* What a life is looked at with. */
@@ -148,8 +148,9 @@ CACHE_INLINE bool cache_life_has_value(const struct cache_life *life,
 CACHE_INLINE bool cache_life_is_fresh(const struct cache_life *life,
                                       const struct cache_moment *at)
 {
-    return at->tick < life->refresh_at && at->tick < life->fresh_until &&
-           life->birth >= at->soft && life->state >= 0;
+    return at->tick < life->refresh_at && life->birth >= at->soft &&
+           (life->state == CACHE_LIFE_VALUE ||
+            (life->state == CACHE_LIFE_FAILED && at->tick < life->fresh_until));
 }
 
 /*

@@ -248,13 +248,48 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
                                    cache__front_see_fresh, &look_) &&          \
                look_.found;                                                    \
     }                                                                          \
+    /* What a look has found, if it is fresh. */                               \
+    CACHE_INLINE bool name##__hit_found(                                       \
+        struct name *c, struct name##__cells__shard *shard_,                   \
+        const name##_key *key, uint64_t hash_, uint32_t slot_,                 \
+        enum cache__look found_, const struct name##_cell *cell_,              \
+        name##_value *out)                                                     \
+    {                                                                          \
+        struct cache_moment at_;                                               \
+        if (found_ != CACHE__LOOK_PRESENT)                                     \
+            return false;                                                      \
+        at_ = cache__front_moment(&c->front);                                  \
+        if (!cache_life_is_fresh(&cell_->life, &at_))                          \
+            return false;                                                      \
+        *out = cell_->value;                                                   \
+        return name##__cells__looked(&c->cells, shard_, key, hash_, slot_,     \
+                                     found_, false);                           \
+    }                                                                          \
+    /* A look that was lost, or without CACHE_PLAIN_DATA. */                   \
+    CACHE_COLD bool name##__hit_slowly(struct name *c, name##_key key,         \
+                                       name##_value *out)                      \
+    {                                                                          \
+        uint64_t hash_ = name##__cells__hash(&c->cells, &key);                 \
+        struct name##__cells__shard *shard_ =                                  \
+            name##__cells__shard_of(&c->cells, hash_);                         \
+        struct name##_cell cell_;                                              \
+        uint32_t slot_ = 0;                                                    \
+        enum cache__look found_ = CACHE__LOOK_LOST;                            \
+        if ((int)name##__cells__shard__options & (int)CACHE_PLAIN_DATA)        \
+            found_ =                                                           \
+                name##__cells__look_again(&c->cells, shard_, &key, hash_,      \
+                                          &cell_, &slot_, CACHE__LOOKS - 1);   \
+        return found_ == CACHE__LOOK_LOST                                      \
+                   ? name##__hit_locked(c, &key, hash_, out)                   \
+                   : name##__hit_found(c, shard_, &key, hash_, slot_, found_,  \
+                                       &cell_, out);                           \
+    }                                                                          \
     CACHE_INLINE bool name##__hit(struct name *c, const name##_key *key,       \
                                   uint64_t hash_, name##_value *out)           \
     {                                                                          \
         struct name##__cells__shard *shard_ =                                  \
             name##__cells__shard_of(&c->cells, hash_);                         \
         struct name##_cell cell_;                                              \
-        struct cache_moment at_;                                               \
         uint32_t slot_ = 0;                                                    \
         enum cache__look found_ = CACHE__LOOK_LOST;                            \
         if (c->front.idles)                                                    \
@@ -262,16 +297,10 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
         if ((int)name##__cells__shard__options & (int)CACHE_PLAIN_DATA)        \
             found_ = name##__cells__look(&c->cells, shard_, key, hash_,        \
                                          &cell_, &slot_, false);               \
-        if (found_ == CACHE__LOOK_LOST)                                        \
-            return name##__hit_locked(c, key, hash_, out);                     \
-        if (found_ != CACHE__LOOK_PRESENT)                                     \
-            return false;                                                      \
-        at_ = cache__front_moment(&c->front);                                  \
-        if (!cache_life_is_fresh(&cell_.life, &at_))                           \
-            return false;                                                      \
-        *out = cell_.value;                                                    \
-        return name##__cells__looked(&c->cells, shard_, key, hash_, slot_,     \
-                                     found_, false);                           \
+        return found_ == CACHE__LOOK_LOST                                      \
+                   ? name##__hit_slowly(c, *key, out)                          \
+                   : name##__hit_found(c, shard_, key, hash_, slot_, found_,   \
+                                       &cell_, out);                           \
     }                                                                          \
     CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
                                                     uint32_t max_items)        \
@@ -326,10 +355,10 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
                                          ...)                                  \
     CACHE__DEFINE_LOADING_TYPES(name, K, V, __VA_ARGS__);                      \
     CACHE__DEFINE_LOADING_TELL(name);                                          \
-    CACHE_DEFINE_SHARED_WITH(name##__cells, name##_key, struct name##_cell,    \
-                             hash, equal,                                      \
-                             ((options) & ~CACHE_TIMINGS) | CACHE_EXPIRY,      \
-                             CACHE__CELL_CALLBACKS(name));                     \
+    CACHE_DEFINE_SHARED_WITH(                                                  \
+        name##__cells, name##_key, struct name##_cell, hash, equal,            \
+        ((options) & ~CACHE_TIMINGS) | CACHE_EXPIRY | CACHE__OWN_TIME,         \
+        CACHE__CELL_CALLBACKS(name));                                          \
     struct name {                                                              \
         struct cache_front front;                                              \
         struct name##__cells cells;                                            \

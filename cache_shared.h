@@ -546,7 +546,9 @@ CACHE_INLINE bool cache__hash_looks_right(const struct cache *c,
 CACHE_INLINE uint32_t cache__look_at_deadline(const struct cache *c,
                                               uint32_t options, uint32_t slot)
 {
-    return options & CACHE_EXPIRY ? CACHE_ATOMIC_LOAD(&c->expire[slot]) : 0;
+    return (options & (CACHE_EXPIRY | CACHE__OWN_TIME)) == CACHE_EXPIRY
+               ? CACHE_ATOMIC_LOAD(&c->expire[slot])
+               : 0;
 }
 
 /* The same as cache__expired, without the shard's own time. */

@@ -1437,7 +1437,7 @@ static inline void lm_do_claim(struct lm *m, struct lm_op *op)
 static inline void lm_do_commit(struct lm *m, struct lm_op *op)
 {
     struct lm_record *r = lm_holder(m, m->held[op->slot]);
-    struct cache_loaded plain = { 0, 0, 0 };
+    struct cache_loaded plain = { 0, 0, 0, 0 };
     int rc = CACHE_ECONFLICT;
 
     if (op->kind == LM_COMMIT && r)

@@ -825,8 +825,8 @@ static int sim_wait(pthread_cond_t *changed, pthread_mutex_t *lock,
     (void)until;
     total.waits++;
     pthread_mutex_unlock(lock);
-    if (!store_step(s.now + CACHE__WAIT_SLICE_MS))
-        s.now += CACHE__WAIT_SLICE_MS;
+    if (!store_step(s.now + CACHE__POLL_MS))
+        s.now += CACHE__POLL_MS;
     pthread_mutex_lock(lock);
     return 0;
 }
@@ -1740,7 +1740,7 @@ static void do_end_claim(void)
     struct held *h;
     struct view v;
     struct licence *l = NULL;
-    struct cache_loaded loaded = { 0, 0, 0 };
+    struct cache_loaded loaded = { 0, 0, 0, 0 };
     struct value value = nothing;
     bool lapsed, kept;
     int rc, error;

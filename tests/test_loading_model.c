@@ -217,7 +217,7 @@ static void world_event(const struct cache_event *event, unsigned key)
 static void execute(struct cache_store_item *item)
 {
     struct cache_storing storing = { item->expires_ms, item->version };
-    struct cache_loaded loaded = { 0, 0, 0 };
+    struct cache_loaded loaded = { 0, 0, 0, 0 };
     unsigned key = number_of_bytes(item->key);
     uint64_t value = 0;
     bool puts = item->op == CACHE_STORE_PUT;

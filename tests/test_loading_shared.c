@@ -1766,6 +1766,31 @@ static void a_reader_waits_for_the_write_of_what_is_not_there_with(void)
 }
 BOTH_ROWS(a_reader_waits_for_the_write_of_what_is_not_there)
 
+/* A load of what was there before comes in after the write. */
+static void a_write_through_overtakes_a_load_with(void)
+{
+    uint64_t old = 1, value;
+
+    for (value = 0; value < 2; value++) {
+        struct caller first = { 0 };
+        struct putter writer = { 0 };
+        struct pair v = pair_of(0);
+
+        make_rows(64);
+        start(&first, 7, load_behind_gate, &old);
+        UNTIL(GET(gate.inside) == 1);
+        start_put(&writer, 7, value ? 5 : 0);
+        (void)pthread_join(writer.thread, NULL);
+        CHECK_EQ(writer.rc, 0);
+        open_gate(1);
+        finish_all(&first, 1, CACHE_FOUND_UNSTORED, old);
+        CHECK_EQ(k->get(7, &v), value ? CACHE_FOUND : CACHE_EKEY);
+        CHECK_EQ(v.a, value ? 5 : 0);
+        unmake();
+    }
+}
+BOTH_ROWS(a_write_through_overtakes_a_load)
+
 /* Not even as something that nobody can see. */
 static void what_was_invalidated_while_it_was_written_is_not_kept_with(void)
 {
@@ -2391,6 +2416,7 @@ int main(int argc, char **argv)
         TEST(a_writer_that_fails_leaves_the_cache_as_it_was),
         TEST(a_writer_has_a_deadline),
         TEST(a_reader_waits_for_the_write_of_what_is_not_there),
+        TEST(a_write_through_overtakes_a_load),
         TEST(what_was_invalidated_while_it_was_written_is_not_kept),
         TEST(writers_of_many_do_not_wait_for_each_other),
         TEST(who_has_written_behind_reads_no_older_value),
