@@ -527,7 +527,8 @@ struct cache_front {
     void *memory;
 #ifdef CACHE__THREADS
     struct cache_journal journal;
-    bool journals;          /* there is one */
+    struct cache_journal_ticket ticket; /* of the latest write in it */
+    bool journals;                      /* there is one */
     bool safe;              /* closing: what the journal has is not lost */
     pthread_mutex_t lock;   /* of all below the first members */
     pthread_cond_t changed; /* a claim is over, a batch has come back */
@@ -1263,6 +1264,7 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
     enum cache_verdict verdict = cache_life_verdict(life, &look->at);
 
     look->version = version;
+    look->life = *life;
     if (version < look->how->min_version && !look->dirty) {
         look->answer =
             look->claimed ? CACHE_CLAIM_MISS_WAIT : CACHE_CLAIM_MISS_YOU_LOAD;
@@ -1282,7 +1284,6 @@ CACHE_COLD uint32_t cache__front_see(struct cache_life *life, const void *value,
         (look->answer == CACHE_CLAIM_STALE_YOU_REFRESH && look->keep_old);
     if (!look->served)
         return 0;
-    look->life = *life;
     memcpy(look->out, value, look->f->type->value_bytes);
     cache__front_retain(look->f, value);
     return look->quiet ? 0 : CACHE__VISIT_USED;
@@ -1713,10 +1714,10 @@ CACHE_COLD int cache__front_deliver(struct cache_front *f,
     bool failed = status != 0 && status != CACHE_EKEY;
 
     cache__front_lock(f);
+    if (failed)
+        status = cache__front_fallback(f, look->key, look->hash, look->out,
+                                       look->how, status);
     if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock))) {
-        if (failed)
-            status = cache__front_fallback(f, look->key, look->hash, look->out,
-                                           look->how, status);
         rc = cache__front_land(f, claim->record, value, loaded, loaded->status,
                                true);
     }
@@ -1771,11 +1772,15 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
 }
 
 /* Waits, under the lock, for another thread to give a record back.  Returns
- * false if there is none, or no time. */
+ * false if there is no time, or no such thread. */
 CACHE_COLD bool cache__front_await_record(struct cache_front *f,
                                           uint64_t until_ms)
 {
-    if (!f->type->shared || cache__clock_ms(&f->clock) >= until_ms)
+    uint32_t r = 1;
+
+    while (r <= f->claims.n && cache__front_is_mine(f, r))
+        r++;
+    if (r > f->claims.n || cache__clock_ms(&f->clock) >= until_ms)
         return false;
     cache__front_wait(f, CACHE__POLL_MS);
     return true;
@@ -1845,15 +1850,21 @@ CACHE_COLD int cache__front_append(struct cache_front *f,
                                    struct cache_front_write *w)
 {
 #ifdef CACHE__THREADS
+    int rc;
+
     item->version = f->writes.version + 1;
-    if (f->journals)
-        return cache_journal_append(&f->journal, item, &w->ticket);
+    if (!f->journals)
+        return 0;
+    rc = cache_journal_append(&f->journal, item, &w->ticket);
+    if (rc == 0)
+        f->ticket = w->ticket;
+    return rc;
 #else
     (void)f;
     (void)item;
     (void)w;
-#endif
     return 0;
+#endif
 }
 
 /* Waits, without the lock, until a write is in the journal. */
@@ -1872,6 +1883,29 @@ CACHE_COLD int cache__front_await_journal(struct cache_front *f,
     (void)until_ms;
     return 0;
 #endif
+}
+
+/* Waits, under the lock that is given away meanwhile, until all that was
+ * appended is in the journal.  Returns 0 or why it is not. */
+CACHE_COLD int cache__front_await_appended(struct cache_front *f,
+                                           uint64_t until_ms)
+{
+    int rc = 0;
+#ifdef CACHE__THREADS
+    struct cache_journal_ticket ticket = f->ticket;
+    uint64_t now_ms = cache__clock_ms(&f->clock);
+
+    if (!f->journals || ticket.seq == 0)
+        return 0;
+    cache__front_unlock(f);
+    rc = cache_journal_wait(&f->journal, &ticket,
+                            until_ms > now_ms ? until_ms - now_ms : 0);
+    cache__front_lock(f);
+#else
+    (void)f;
+    (void)until_ms;
+#endif
+    return rc;
 }
 
 /* The journal may forget what the store has. */
@@ -2021,10 +2055,13 @@ CACHE_COLD void cache__front_send(struct cache_front *f,
     cache__front_returned(batch);
 }
 
-/* Sends what is due, `budget` writes and what fills a batch; all that is dirty
- * is due, once: what fails waits for the next call, however soon its time is.
- * Under the lock, but for the sending. */
-CACHE_COLD void cache__front_push(struct cache_front *f, uint32_t budget)
+/* Sends what is due, `budget` writes and what fills a batch, until until_ms; all
+ * that is dirty is due, but what fails is sent once.  Under the lock, but for
+ * the sending.  What the store is to have, the journal has first: a crash would
+ * replay an older write over it, and give its version to another.  If the
+ * journal fails, the store is what there is. */
+CACHE_COLD void cache__front_push(struct cache_front *f, uint32_t budget,
+                                  uint64_t until_ms)
 {
     const uint64_t now_ms = cache__clock_ms(&f->clock);
     struct cache_store_batch *batch;
@@ -2036,10 +2073,13 @@ CACHE_COLD void cache__front_push(struct cache_front *f, uint32_t budget)
            (batch = cache_wb_next_batch(&f->writes, now_ms)) != NULL) {
         n = batch->n_items;
         budget -= n < budget ? (uint32_t)n : budget;
+        (void)cache__front_await_appended(f, until_ms);
         cache__front_unlock(f);
         cache__front_send(f, batch);
         cache__front_lock(f);
         cache__front_collect(f);
+        if (cache__clock_ms(&f->clock) >= until_ms)
+            break;
     }
 }
 
@@ -2051,7 +2091,7 @@ CACHE_COLD int cache__front_flush(struct cache_front *f, uint32_t budget)
     if (!f->behind)
         return 0;
     cache__front_lock(f);
-    cache__front_push(f, budget);
+    cache__front_push(f, budget, cache__front_deadline(f, 0));
     n = (int)cache_wb_n_dirty(&f->writes);
     cache__front_unlock(f);
     return n;
@@ -2068,7 +2108,7 @@ CACHE_COLD int cache__front_settle(struct cache_front *f, uint64_t barrier,
     while (!cache_wb_is_stored(&f->writes, barrier)) {
         if (cache__clock_ms(&f->clock) >= until_ms)
             return CACHE_ETIMEOUT;
-        cache__front_push(f, UINT32_MAX);
+        cache__front_push(f, UINT32_MAX, until_ms);
         if (!cache_wb_is_stored(&f->writes, barrier))
             cache__front_wait(f, CACHE__POLL_MS);
     }
@@ -2247,17 +2287,20 @@ CACHE_COLD int cache__front_write_behind(struct cache_front *f,
             rc = cache__front_encode(f->config.value_codec, w->value,
                                      &item.value);
         if (rc == 0)
+            rc = cache__front_expects(f, w);
+        if (rc == 0)
             rc = cache_wb_accepts(&f->writes, &item);
         if (rc == 0 && (rc = cache__front_append(f, &item, w)) == CACHE_EFULL) {
-            cache__front_wait(f, CACHE__POLL_MS); /* for the disk */
-            if (cache__clock_ms(&f->clock) < until_ms)
-                continue;
+            rc = cache__front_await_appended(f, until_ms);
+            if (rc == 0)
+                continue; /* there is room */
+            break;
         }
         if (rc != CACHE_EFULL || f->config.when_full == CACHE_FULL_REFUSE ||
             cache__clock_ms(&f->clock) >= until_ms)
             break;
         if (f->config.when_full == CACHE_FULL_WRITE_THROUGH)
-            cache__front_push(f, f->writes.config.max_batch);
+            cache__front_push(f, f->writes.config.max_batch, until_ms);
         if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
             cache__front_wait(f, CACHE__POLL_MS);
     }
@@ -2303,13 +2346,11 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
             cache__front_lock(f);
             rc = cache__front_end_write(f, w, keep);
         }
-    } else if (rc == 0 && (rc = cache__front_expects(f, w)) != 0) {
-        /* nothing is done */
     } else if (rc == 0 && f->behind && !how->skip_store) {
         rc = cache__front_write_behind(f, w, keep, until_ms);
         if (rc == 0 && ack == CACHE_ACK_STORE)
             rc = cache__front_settle(f, cache_wb_flush(&f->writes), until_ms);
-    } else if (rc == 0) {
+    } else if (rc == 0 && (rc = cache__front_expects(f, w)) == 0) {
         cache__front_overtake(f, w->key, w->hash);
         rc = cache__front_apply(f, w, keep);
     }
@@ -2379,9 +2420,9 @@ CACHE_COLD void cache__front_write_each(struct cache_front *f,
         cache__front_lock(f);
         rc = cache__front_settle(f, cache_wb_flush(&f->writes), until_ms);
         cache__front_unlock(f);
-    } else if (ack == CACHE_ACK_JOURNAL) {
-        rc = cache__front_await_journal(f, &writes[last], until_ms);
     }
+    if (rc == 0 && ack != CACHE_ACK_MEMORY && cache__front_journals(f))
+        rc = cache__front_await_journal(f, &writes[last], until_ms);
     for (i = 0; i < n && rc != 0; i++)
         if (writes[i].status == 0)
             writes[i].status = rc;
@@ -2652,6 +2693,12 @@ CACHE_COLD uint32_t cache__reclaim(struct cache *c,
     return n;
 }
 
+/* There may be entries that were invalidated.  Without the lock. */
+CACHE_COLD bool cache__front_is_due(const struct cache_front *f)
+{
+    return CACHE_ATOMIC_LOAD(&f->reclaimed) < CACHE_ATOMIC_LOAD(&f->hard);
+}
+
 /* A sweep for what was invalidated is under way, or begins. */
 CACHE_COLD bool cache__front_sweeps(struct cache_front *f)
 {
@@ -2666,7 +2713,7 @@ CACHE_COLD bool cache__front_sweeps(struct cache_front *f)
 
 CACHE_COLD void cache__front_swept(struct cache_front *f)
 {
-    f->reclaimed = f->sweep_for;
+    CACHE_ATOMIC_STORE(&f->reclaimed, f->sweep_for);
     f->sweep_for = 0;
 }
 
@@ -2735,7 +2782,9 @@ CACHE_COLD int cache__front_config(struct cache_loading_config *out,
          out->value_codec->object_bytes != type->value_bytes))
         return CACHE_ENOCODEC;
     if ((hooks & CACHE__HAS_RETAIN) && (type->options & CACHE_PLAIN_DATA))
-        return CACHE_ERETAIN;   /* a hit copies without the lock */
+        return CACHE_ERETAIN; /* a hit copies without the lock */
+    if ((hooks & CACHE__HAS_RETAIN) && !type->shared)
+        return CACHE_ERETAIN;
     if (out->cache.ttl_ms != 0) /* it is freshness.ttl_ms */
         return CACHE_EFRESHNESS;
     tick_ms = out->cache.tick_ms ? out->cache.tick_ms : CACHE_DEFAULT_TICK_MS;
@@ -2859,7 +2908,7 @@ CACHE_COLD int cache__front_replay(const struct cache_store_item *item,
     cache__front_lock(f);
     while ((rc = cache_wb_accepts(&f->writes, item)) == CACHE_EFULL &&
            cache__clock_ms(&f->clock) < until_ms) {
-        cache__front_push(f, f->writes.config.max_batch);
+        cache__front_push(f, f->writes.config.max_batch, until_ms);
         if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
             cache__front_wait(f, CACHE__POLL_MS);
     }
@@ -2991,7 +3040,8 @@ CACHE_COLD int cache__front_close(struct cache_front *f, uint64_t timeout_ms,
     f->open = false;
     until_ms = cache__sum_ms(cache__clock_ms(&f->clock), timeout_ms);
     while (f->behind && cache_wb_n_dirty(&f->writes) > 0 && in_time) {
-        cache__front_push(f, UINT32_MAX);
+        /* Without time, everything is tried once. */
+        cache__front_push(f, UINT32_MAX, timeout_ms ? until_ms : CACHE_NEVER);
         in_time = cache__clock_ms(&f->clock) < until_ms;
         if (cache_wb_n_dirty(&f->writes) > 0 && in_time)
             cache__front_wait(f, CACHE__POLL_MS);

@@ -485,6 +485,7 @@
         int rc_ = cache__front_stats(&c->front, out);                          \
         if (rc_ == 0)                                                          \
             rc_ = name##__cells_stats(&c->cells, &out->cells);                 \
+        out->cells.misses += rc_ == 0 ? out->misses : 0;                       \
         if (rc_ == 0)                                                          \
             out->used_bytes = name##__cells_memory(&c->cells).used_bytes;      \
         return rc_;                                                            \

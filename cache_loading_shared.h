@@ -306,13 +306,14 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
                                                     uint32_t max_items)        \
     {                                                                          \
         struct name##__cells__leavers leavers_;                                \
-        uint32_t half_ = max_items - max_items / 2;                            \
+        uint32_t part_ =                                                       \
+            cache__front_is_due(&c->front) ? max_items - max_items / 2 : 0;    \
         uint32_t left_ = cache__shared_reclaim(                                \
             &c->front, &c->cells.base, &name##__cells__type,                   \
             offsetof(struct name##__cells__shard_node, value) +                \
                 offsetof(struct name##_cell, life),                            \
-            name##__cells__shard__one_by_one(), &leavers_.base, half_);        \
-        return left_ + name##__cells_tick(&c->cells, max_items / 2);           \
+            name##__cells__shard__one_by_one(), &leavers_.base, part_);        \
+        return left_ + name##__cells_tick(&c->cells, max_items - part_);       \
     }                                                                          \
     struct cache__swallow_semicolon
 

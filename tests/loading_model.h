@@ -550,6 +550,19 @@ static inline void lm_remove_cell(struct lm *m, unsigned key)
     m->stats.cells.removes++;
 }
 
+/* A value that belongs to the cache is not kept. */
+static inline void lm_discarded(struct lm *m, unsigned key, uint64_t value)
+{
+    const struct lm_line *line;
+
+    if (!m->subject->removes)
+        return;
+    line = lm_read(m, LM_LEFT);
+    CHECK_EQ(line->key, key);
+    CHECK_EQ(line->value, value);
+    CHECK_EQ(line->cause, CACHE_CAUSE_EVICTED);
+}
+
 /* A value that came from behind. */
 static inline int lm_put_own(struct lm *m, unsigned key, uint64_t value,
                              const struct lm_life *life, bool retain)
@@ -559,12 +572,8 @@ static inline int lm_put_own(struct lm *m, unsigned key, uint64_t value,
     if (retain)
         lm_retain(m, value);
     rc = lm_put(m, key, &value, life, lm_cell_ms(m, life));
-    if (rc != 0 && retain && m->subject->retains) {
-        const struct lm_line *line = lm_read(m, LM_LEFT);
-
-        CHECK_EQ(line->value, value);
-        CHECK_EQ(line->cause, CACHE_CAUSE_EVICTED);
-    }
+    if (rc != 0 && retain && m->subject->retains)
+        lm_discarded(m, key, value);
     return rc;
 }
 
@@ -1175,13 +1184,15 @@ static inline int lm_apply(struct lm *m, const struct lm_write_ *w, bool keep)
     if (w->value && keep)
         return lm_put(m, w->key, w->value, &w->life, w->cell_ms);
     lm_remove_cell(m, w->key);
+    if (w->value) /* accepted, and not kept */
+        lm_discarded(m, w->key, *w->value);
     return 0;
 }
 
 static inline void lm_accept(struct lm *m, const struct lm_write_ *w, bool keep)
 {
     if (lm_apply(m, w, keep) != 0)
-        lm_remove_cell(m, w->key);
+        (void)lm_apply(m, w, false);
 }
 
 static inline int lm_begin_write(struct lm *m, struct lm_write_ *w)
@@ -1189,10 +1200,10 @@ static inline int lm_begin_write(struct lm *m, struct lm_write_ *w)
     struct lm_record *r;
     int rc;
 
-    lm_overtake(m, w->key);
     r = lm_find(m, w->key);
-    if (r != NULL)
+    if (r != NULL && r->writes)
         return CACHE_EBUSY; /* we are writing it ourselves */
+    lm_overtake(m, w->key);
     rc = lm_take(m, w->key, true, &w->record);
     if (rc == 0)
         lm_hold(m, w->record);
@@ -1202,7 +1213,9 @@ static inline int lm_begin_write(struct lm *m, struct lm_write_ *w)
 static inline void lm_end_write(struct lm *m, struct lm_write_ *w, int status)
 {
     if (status == 0)
-        lm_accept(m, w, lm_keeps(m, w->how) && !w->record->overtaken);
+        lm_accept(m, w,
+                  lm_keeps(m, w->how) && w->life.birth >= m->hard &&
+                      !w->record->overtaken);
     w->record->used = false;
 }
 
@@ -1233,9 +1246,10 @@ static inline int lm_write_behind(struct lm *m, struct lm_write_ *w)
     struct cache_wb_stats *stats = &m->stats.writes;
 
     while (!d->dirty && lm_n_dirty(m) == m->config.write_behind.max_dirty) {
-        stats->n_refused++;
-        if (m->config.when_full == CACHE_FULL_REFUSE)
+        if (m->config.when_full == CACHE_FULL_REFUSE) {
+            stats->n_refused++;
             return CACHE_EFULL;
+        }
         lm_push(m, m->config.write_behind.max_batch);
     }
     stats->n_accepted++;
@@ -1437,9 +1451,10 @@ static inline void lm_do_claim(struct lm *m, struct lm_op *op)
 static inline void lm_do_commit(struct lm *m, struct lm_op *op)
 {
     struct lm_record *r = lm_holder(m, m->held[op->slot]);
-    struct cache_loaded plain = { 0, 0, 0, 0 };
+    struct cache_loaded plain;
     int rc = CACHE_ECONFLICT;
 
+    memset(&plain, 0, sizeof plain);
     if (op->kind == LM_COMMIT && r)
         rc = lm_land(m, r, &op->values[0], op->with ? &op->loaded : &plain, 0,
                      false);

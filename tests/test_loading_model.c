@@ -217,11 +217,12 @@ static void world_event(const struct cache_event *event, unsigned key)
 static void execute(struct cache_store_item *item)
 {
     struct cache_storing storing = { item->expires_ms, item->version };
-    struct cache_loaded loaded = { 0, 0, 0, 0 };
+    struct cache_loaded loaded;
     unsigned key = number_of_bytes(item->key);
     uint64_t value = 0;
     bool puts = item->op == CACHE_STORE_PUT;
 
+    memset(&loaded, 0, sizeof loaded);
     if (item->op != CACHE_STORE_GET) {
         if (puts) {
             CHECK_EQ(item->value.len, sizeof value);
@@ -535,10 +536,6 @@ KIND(text);
     {                                                                          \
         return name##_check(&name##_cache);                                    \
     }                                                                          \
-    static bool name##_do_contains(unsigned n)                                 \
-    {                                                                          \
-        return name##__cells_contains(&name##_cache.cells, of##_make(n));      \
-    }                                                                          \
     static bool name##_do_life(unsigned n, struct cache_life *out)             \
     {                                                                          \
         of##_key key = of##_make(n);                                           \
@@ -547,11 +544,18 @@ KIND(text);
             &name##_cache.front, &key,                                         \
             name##__front_hash(&name##_cache.front, &key), see_life, out);     \
     }                                                                          \
+    static bool name##_do_contains(unsigned n)                                 \
+    {                                                                          \
+        struct cache_life life;                                                \
+                                                                               \
+        return name##_do_life(n, &life);                                       \
+    }                                                                          \
     struct cache__swallow_semicolon
 
-static uint32_t see_life(struct cache_life *life, const void *value, void *arg)
+static uint32_t see_life(struct cache_life *life, const void *value,
+                         uint64_t version, void *arg)
 {
-    (void)value;
+    (void)value, (void)version;
     *(struct cache_life *)arg = *life;
     return 0;
 }
