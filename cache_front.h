@@ -492,8 +492,9 @@ struct cache_front_type {
     void (*load_many)(const void *fn, const void *keys, void *values,
                       struct cache_loaded *loaded, size_t n, void *user);
     int (*store)(const struct cache_front_write *write, void *user);
-    void (*store_many)(struct cache_front *f, struct cache_front_write *writes,
-                       size_t n);
+    size_t write_bytes, status_at; /* of struct name_write, and in it */
+    void (*describe)(void *typed, const struct cache_front_write *write);
+    void (*store_many)(void *typed, size_t n, void *user);
     void (*tell)(const struct cache_event *event, void *user);
 };
 
@@ -1048,6 +1049,32 @@ CACHE_COLD void cache__front_store_bytes(struct cache_front *f,
     cache__front_free(f, items);
 }
 
+/* The same for a callback that wants writes of its type. */
+CACHE_COLD void cache__front_store_typed(struct cache_front *f,
+                                         struct cache_front_write *writes,
+                                         size_t n)
+{
+    const struct cache_front_type *type = f->type;
+    unsigned char *typed =
+        n > SIZE_MAX / 2 / type->write_bytes
+            ? NULL
+            : (unsigned char *)cache__front_alloc(f, n * type->write_bytes);
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        writes[i].status = CACHE_ENOMEM;
+        if (typed != NULL)
+            type->describe(typed + i * type->write_bytes, &writes[i]);
+    }
+    if (typed == NULL)
+        return;
+    type->store_many(typed, n, f->config.cache.user);
+    for (i = 0; i < n; i++)
+        memcpy(&writes[i].status,
+               typed + i * type->write_bytes + type->status_at, sizeof(int));
+    cache__front_free(f, typed);
+}
+
 CACHE_COLD void cache__front_store_all(struct cache_front *f,
                                        struct cache_front_write *writes,
                                        size_t n)
@@ -1062,7 +1089,7 @@ CACHE_COLD void cache__front_store_all(struct cache_front *f,
         return;
     }
     if (cache__front_has(f, CACHE__HAS_STORE_MANY))
-        f->type->store_many(f, writes, n);
+        cache__front_store_typed(f, writes, n);
     for (i = 0; i < n; i++) {
         if (!cache__front_has(f, CACHE__HAS_STORE_MANY))
             writes[i].status = f->type->store(&writes[i], user);
@@ -2477,6 +2504,35 @@ CACHE_COLD int cache__front_write_many(struct cache_front *f,
     return rc;
 }
 
+/* The same with keys and values side by side; no values = remove. */
+CACHE_COLD int cache__front_write_keys(struct cache_front *f,
+                                       const unsigned char *keys,
+                                       const unsigned char *values, size_t n,
+                                       int *status,
+                                       const struct cache_writing *how)
+{
+    struct cache_front_write *writes =
+        n > SIZE_MAX / 2 / sizeof *writes
+            ? NULL
+            : (struct cache_front_write *)cache__front_alloc(
+                  f, n * sizeof *writes + 1);
+    int rc = CACHE_ENOMEM;
+    size_t i;
+
+    for (i = 0; i < n && writes != NULL; i++) {
+        memset(&writes[i], 0, sizeof writes[i]);
+        writes[i].key = keys + i * f->type->key_bytes;
+        writes[i].value = values ? values + i * f->type->value_bytes : NULL;
+        writes[i].hash = f->type->hash(f, writes[i].key);
+    }
+    if (writes != NULL)
+        rc = cache__front_write_many(f, writes, n, how);
+    for (i = 0; i < n && status != NULL; i++)
+        status[i] = writes ? writes[i].status : CACHE_ENOMEM;
+    cache__front_free(f, writes);
+    return rc;
+}
+
 /* --- the front: invalidation --------------------------------------------- */
 
 /* name_invalidate, without the type.  The 2^32nd clears at once, and the epochs
@@ -2653,6 +2709,18 @@ CACHE_COLD size_t cache__front_load_many(struct cache_front *f,
     for (i = 0; i < n; i++)
         missing += found[i] < 0;
     return missing;
+}
+
+/* Calls visit for each live slot of the cells, until it returns false. */
+CACHE_COLD void cache__front_each(struct cache *cells, uint32_t options,
+                                  bool (*visit)(const struct cache *cells,
+                                                uint32_t slot, void *at),
+                                  void *at)
+{
+    uint32_t slot = cache__next_live(cells, options, 0);
+
+    while (slot != 0 && visit(cells, slot, at))
+        slot = cache__next_live(cells, options, slot);
 }
 
 /* --- the front: reclaiming ----------------------------------------------- */

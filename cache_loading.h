@@ -121,6 +121,11 @@
         struct cache_loaded *loaded, size_t n, void *user);                    \
     typedef bool (*name##_each_fn)(const name##_key *key,                      \
                                    const name##_value *value, void *user);     \
+    struct name##__each {                                                      \
+        struct cache_moment at;                                                \
+        name##_each_fn fn;                                                     \
+        void *user;                                                            \
+    };                                                                         \
     struct name##_callbacks {                                                  \
         int (*key_copy)(name##_key * key, void *user) CACHE__NULL_DEFAULT;     \
         void (*key_free)(name##_key * key, void *user) CACHE__NULL_DEFAULT;    \
@@ -294,28 +299,20 @@
     CACHE__DEFINE_LOADING_STORE_MANY(name)
 
 #define CACHE__DEFINE_LOADING_STORE_MANY(name)                                 \
-    CACHE_UNUSED static void name##__front_store_many(                         \
-        struct cache_front *f, struct cache_front_write *writes, size_t n_)    \
+    CACHE_UNUSED static void name##__front_describe(                           \
+        void *typed, const struct cache_front_write *write)                    \
     {                                                                          \
-        size_t i_;                                                             \
-        struct name##_write *typed_ =                                          \
-            (struct name##_write *)cache__front_alloc(                         \
-                f, (n_ + 1) * sizeof(struct name##_write));                    \
-        for (i_ = 0; i_ < n_; i_++) {                                          \
-            writes[i_].status = CACHE_ENOMEM;                                  \
-            if (typed_ == NULL)                                                \
-                continue;                                                      \
-            typed_[i_].key = (const name##_key *)writes[i_].key;               \
-            typed_[i_].value = (const name##_value *)writes[i_].value;         \
-            typed_[i_].storing = writes[i_].storing;                           \
-            typed_[i_].status = 0;                                             \
-        }                                                                      \
-        if (typed_ == NULL)                                                    \
-            return;                                                            \
-        name##__callbacks().store_many(typed_, n_, f->config.cache.user);      \
-        for (i_ = 0; i_ < n_; i_++)                                            \
-            writes[i_].status = typed_[i_].status;                             \
-        cache__front_free(f, typed_);                                          \
+        struct name##_write *write_ = (struct name##_write *)typed;            \
+        write_->key = (const name##_key *)write->key;                          \
+        write_->value = (const name##_value *)write->value;                    \
+        write_->storing = write->storing;                                      \
+        write_->status = 0;                                                    \
+    }                                                                          \
+    CACHE_UNUSED static void name##__front_store_many(void *typed, size_t n_,  \
+                                                      void *user)              \
+    {                                                                          \
+        name##__callbacks().store_many((struct name##_write *)typed, n_,       \
+                                       user);                                  \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -323,17 +320,31 @@
 #define CACHE__DEFINE_FRONT_TYPE(name, shared, all_options)                    \
     enum { name##__options = (all_options) };                                  \
     CACHE_UNUSED static const struct cache_front_type name##__front_type = {   \
-        name##__options,          shared,                                      \
-        sizeof(name##_key),       sizeof(name##_value),                        \
-        name##__front_equal,      name##__front_hash,                          \
-        name##__front_key_copy,   name##__front_key_free,                      \
-        name##__front_retain,     name##__front_discard,                       \
-        name##__front_visit,      name##__front_put,                           \
-        name##__front_entry,      name##__front_remove,                        \
-        name##__front_keep,       name##__front_clear,                         \
-        name##__front_call,       name##__front_load,                          \
-        name##__front_load_many,  name##__front_store,                         \
-        name##__front_store_many, name##__front_tell,                          \
+        name##__options,                                                       \
+        shared,                                                                \
+        sizeof(name##_key),                                                    \
+        sizeof(name##_value),                                                  \
+        name##__front_equal,                                                   \
+        name##__front_hash,                                                    \
+        name##__front_key_copy,                                                \
+        name##__front_key_free,                                                \
+        name##__front_retain,                                                  \
+        name##__front_discard,                                                 \
+        name##__front_visit,                                                   \
+        name##__front_put,                                                     \
+        name##__front_entry,                                                   \
+        name##__front_remove,                                                  \
+        name##__front_keep,                                                    \
+        name##__front_clear,                                                   \
+        name##__front_call,                                                    \
+        name##__front_load,                                                    \
+        name##__front_load_many,                                               \
+        name##__front_store,                                                   \
+        sizeof(struct name##_write),                                           \
+        offsetof(struct name##_write, status),                                 \
+        name##__front_describe,                                                \
+        name##__front_store_many,                                              \
+        name##__front_tell,                                                    \
     };                                                                         \
     struct cache__swallow_semicolon
 
@@ -589,6 +600,10 @@
         }                                                                      \
         return n_missing_;                                                     \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Looking without a trace. */
+#define CACHE__DEFINE_LOADING_PEEK(name)                                       \
     CACHE_UNUSED static inline int name##_entry(                               \
         struct name *c, name##_key key, struct cache_loading_entry *out)       \
     {                                                                          \
@@ -707,25 +722,9 @@
         struct name *c, const name##_key *keys, const name##_value *values,    \
         size_t n_, int *status, const struct cache_writing *how)               \
     {                                                                          \
-        size_t bytes_ = n_ * sizeof(struct cache_front_write), i_;             \
-        struct cache_front_write *writes_ =                                    \
-            n_ > SIZE_MAX / sizeof *writes_                                    \
-                ? NULL                                                         \
-                : (struct cache_front_write *)cache__front_alloc(&c->front,    \
-                                                                 bytes_ + 1);  \
-        int rc_ = CACHE_ENOMEM;                                                \
-        for (i_ = 0; i_ < n_ && writes_; i_++) {                               \
-            memset(&writes_[i_], 0, sizeof writes_[i_]);                       \
-            writes_[i_].key = &keys[i_];                                       \
-            writes_[i_].value = values ? &values[i_] : NULL;                   \
-            writes_[i_].hash = name##__hash(c, &keys[i_]);                     \
-        }                                                                      \
-        if (writes_)                                                           \
-            rc_ = cache__front_write_many(&c->front, writes_, n_, how);        \
-        for (i_ = 0; i_ < n_ && status; i_++)                                  \
-            status[i_] = writes_ ? writes_[i_].status : CACHE_ENOMEM;          \
-        cache__front_free(&c->front, writes_);                                 \
-        return rc_;                                                            \
+        return cache__front_write_keys(                                        \
+            &c->front, (const unsigned char *)(const void *)keys,              \
+            (const unsigned char *)(const void *)values, n_, status, how);     \
     }                                                                          \
     CACHE_UNUSED static inline int name##_put(struct name *c, name##_key key,  \
                                               name##_value value)              \
@@ -773,6 +772,10 @@
     {                                                                          \
         return name##__write_many(c, keys, NULL, n_, status, NULL);            \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Invalidating, flushing. */
+#define CACHE__DEFINE_LOADING_CHANGE(name)                                     \
     CACHE_UNUSED static inline void name##_invalidate(                         \
         struct name *c, enum cache_invalidation how)                           \
     {                                                                          \
@@ -793,15 +796,22 @@
 
 /* Reclaiming and looking at all, for one thread. */
 #define CACHE__DEFINE_LOADING_TICK(name)                                       \
+    CACHE_UNUSED static bool name##__each_slot(const struct cache *c,          \
+                                               uint32_t slot_, void *at_)      \
+    {                                                                          \
+        const struct name##__cells_node *node_ =                               \
+            (const struct name##__cells_node *)c->nodes + slot_;               \
+        const struct name##__each *each_ = (const struct name##__each *)at_;   \
+        return !cache_life_has_value(&node_->value.life, &each_->at) ||        \
+               each_->fn(&node_->key, &node_->value.value, each_->user);       \
+    }                                                                          \
     CACHE_UNUSED static inline void name##_each(struct name *c,                \
                                                 name##_each_fn fn, void *user) \
     {                                                                          \
-        struct cache_moment at_ = cache__front_moment(&c->front);              \
-        struct name##__cells_cursor cursor_ = { 0, NULL, NULL };               \
-        bool more_ = true;                                                     \
-        while (more_ && name##__cells_next(&c->cells, &cursor_))               \
-            if (cache_life_has_value(&cursor_.value->life, &at_))              \
-                more_ = fn(cursor_.key, &cursor_.value->value, user);          \
+        struct name##__each each_ = { cache__front_moment(&c->front), fn,      \
+                                      user };                                  \
+        cache__front_each(&c->cells.base, name##__cells__options,              \
+                          name##__each_slot, &each_);                          \
     }                                                                          \
     CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
                                                     uint32_t max_items)        \
@@ -1000,8 +1010,10 @@
     CACHE__DEFINE_LOADING_HIT(name);                                           \
     CACHE__DEFINE_LOADING_LIFE(name);                                          \
     CACHE__DEFINE_LOADING_READ(name);                                          \
+    CACHE__DEFINE_LOADING_PEEK(name);                                          \
     CACHE__DEFINE_LOADING_CLAIM(name);                                         \
     CACHE__DEFINE_LOADING_WRITE(name);                                         \
+    CACHE__DEFINE_LOADING_CHANGE(name);                                        \
     CACHE__DEFINE_LOADING_TICK(name)
 
 #define CACHE_DEFINE_LOADING(name, K, V, hash, equal, options)                 \

@@ -302,28 +302,10 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
                    : name##__hit_found(c, shard_, key, hash_, slot_, found_,   \
                                        &cell_, out);                           \
     }                                                                          \
-    CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
-                                                    uint32_t max_items)        \
-    {                                                                          \
-        struct name##__cells__leavers leavers_;                                \
-        uint32_t part_ =                                                       \
-            cache__front_is_due(&c->front) ? max_items - max_items / 2 : 0;    \
-        uint32_t left_ = cache__shared_reclaim(                                \
-            &c->front, &c->cells.base, &name##__cells__type,                   \
-            offsetof(struct name##__cells__shard_node, value) +                \
-                offsetof(struct name##_cell, life),                            \
-            name##__cells__shard__one_by_one(), &leavers_.base, part_);        \
-        return left_ + name##__cells_tick(&c->cells, max_items - part_);       \
-    }                                                                          \
     struct cache__swallow_semicolon
 
-/* Looking at all. */
+/* Looking at all, reclaiming. */
 #define CACHE__DEFINE_SHARED_EACH(name)                                        \
-    struct name##__each {                                                      \
-        struct cache_moment at;                                                \
-        name##_each_fn fn;                                                     \
-        void *user;                                                            \
-    };                                                                         \
     CACHE_UNUSED static bool name##__each_cell(                                \
         const name##_key *key, const struct name##_cell *cell, void *user)     \
     {                                                                          \
@@ -339,6 +321,19 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
         each_.fn = fn;                                                         \
         each_.user = user;                                                     \
         name##__cells_each(&c->cells, name##__each_cell, &each_);              \
+    }                                                                          \
+    CACHE_UNUSED static inline uint32_t name##_tick(struct name *c,            \
+                                                    uint32_t max_items)        \
+    {                                                                          \
+        struct name##__cells__leavers leavers_;                                \
+        uint32_t part_ =                                                       \
+            cache__front_is_due(&c->front) ? max_items - max_items / 2 : 0;    \
+        uint32_t left_ = cache__shared_reclaim(                                \
+            &c->front, &c->cells.base, &name##__cells__type,                   \
+            offsetof(struct name##__cells__shard_node, value) +                \
+                offsetof(struct name##_cell, life),                            \
+            name##__cells__shard__one_by_one(), &leavers_.base, part_);        \
+        return left_ + name##__cells_tick(&c->cells, max_items - part_);       \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -374,8 +369,10 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     CACHE__DEFINE_SHARED_EACH(name);                                           \
     CACHE__DEFINE_LOADING_LIFE(name);                                          \
     CACHE__DEFINE_LOADING_READ(name);                                          \
+    CACHE__DEFINE_LOADING_PEEK(name);                                          \
     CACHE__DEFINE_LOADING_CLAIM(name);                                         \
-    CACHE__DEFINE_LOADING_WRITE(name)
+    CACHE__DEFINE_LOADING_WRITE(name);                                         \
+    CACHE__DEFINE_LOADING_CHANGE(name)
 
 #define CACHE_DEFINE_LOADING_SHARED(name, K, V, hash, equal, options)          \
     CACHE_DEFINE_LOADING_SHARED_WITH(name, K, V, hash, equal, options,         \
