@@ -1925,6 +1925,8 @@ CACHE_COLD int cache__front_await_appended(struct cache_front *f,
     if (!f->journals || ticket.seq == 0)
         return 0;
     cache__front_unlock(f);
+    /* A look, so that what has failed before now is not told again. */
+    (void)cache_journal_wait(&f->journal, &ticket, 0);
     rc = cache_journal_wait(&f->journal, &ticket,
                             until_ms > now_ms ? until_ms - now_ms : 0);
     cache__front_lock(f);
