@@ -38,8 +38,9 @@ HEADERS = $(wildcard *.h stores/*.h codecs/*.h)
 TESTS = $(patsubst tests/%.c,%,$(wildcard tests/test_*.c tests/sim_*.c))
 EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 
-PLAIN = -O2
-BENCH = $(PLAIN)
+# It compiles in two thirds of the time that -O2 takes, which clang's build has.
+PLAIN = -O1
+BENCH = -O2
 # Unoptimised, which compiles in a fifth of the time, but for tests that run long.
 ASAN = -O0 -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -fsanitize=thread
@@ -52,6 +53,9 @@ CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
+# Those that crash processes and have threads: under ASan in check-all.
+asan_first = $(filter-out build/asan/test_journal build/asan/test_loading_crash \
+    build/asan/test_loading_shared,$(asan))
 tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
@@ -67,9 +71,9 @@ run: setup-run
 	@build/replay build/workload.filelog
 
 test: setup-test
-	@$(MAKE) -s -j2 $(plain) $(asan) $(examples) build/bench-some build/replay \
-	    build/hitratio build/workload.filelog
-	@tests/run.sh $(plain) $(asan) $(scripts)
+	@$(MAKE) -s -j2 $(plain) $(asan_first) $(examples) build/bench-some \
+	    build/replay build/hitratio build/workload.filelog
+	@tests/run.sh $(plain) $(asan_first) $(scripts)
 
 check-all: setup-test setup-bench
 	@$(MAKE) -s -j2 $(plain) $(asan) $(tsan) $(clang) $(examples) \
@@ -146,7 +150,7 @@ build/clang-tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
-	clang $(CFLAGS) $(PLAIN) $< -o $@ $(LIBS)
+	clang $(CFLAGS) -O2 $< -o $@ $(LIBS)
 
 build/examples/%: examples/%.c $(HEADERS)
 	@mkdir -p $(@D)
@@ -187,15 +191,15 @@ build/bench-some: $(bench_some)
 
 build/replay: bench/replay.c bench/filelog.h $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ $(LIBS)
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ $(LIBS)
 
 build/bench-journal: bench/journal.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ -lpthread
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -lpthread
 
 build/hitratio: bench/hitratio.c bench/trace.h bench/filelog.h $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(PLAIN) $< -o $@ -lzstd -lpthread -lm
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -lzstd -lpthread -lm
 
 build/workload.filelog: bench/workload.filelog.gz
 	@mkdir -p $(@D)
