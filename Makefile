@@ -38,11 +38,12 @@ HEADERS = $(wildcard *.h stores/*.h codecs/*.h)
 TESTS = $(patsubst tests/%.c,%,$(wildcard tests/test_*.c tests/sim_*.c))
 EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 
-# It compiles in two thirds of the time that -O2 takes, which clang's build has.
-PLAIN = -O1
+# What compiles soonest: a build of all tests at -O2, by clang, is in check-all.
+# -g1 has the lines for a backtrace.
+PLAIN = -O1 -g1
 BENCH = -O2
 # Unoptimised, which compiles in a fifth of the time, but for tests that run long.
-ASAN = -O0 -fsanitize=address,undefined -fno-sanitize-recover=all
+ASAN = -O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
