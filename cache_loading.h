@@ -64,6 +64,9 @@
  *
  *   - A writer that fails leaves the cache as it was.
  *   - One operation per key is at the store at a time, and the newest wins.
+ *   - A key is dirty until the store has its newest write; reads of it get that,
+ *     and nobody is asked to load it.  If its entry was evicted meanwhile, the
+ *     value comes back from the buffer, with the freshness of the config.
  *   - Expiry, eviction and invalidation never delete from the store.
  *   - A load that began before its key was written, removed or invalidated is
  *     delivered to who waited for it, and never stored.
@@ -905,7 +908,8 @@
  *
  * int name_claim(c, K key, V *out, struct cache_claim *claim)
  *   Returns an enum cache_claim_answer; *out is filled in for HIT, STALE and
- *   STALE_YOU_REFRESH.  For STALE_YOU_REFRESH and MISS_YOU_LOAD *claim is the
+ *   STALE_YOU_REFRESH.  For STALE_YOU_REFRESH and MISS_YOU_LOAD, and else not
+ *   to be looked at, *claim is the
  *   caller's to commit or abandon before config.claim_ms are over: then the next
  *   who asks has it.  Negative: the key is known to be absent (CACHE_EKEY) or
  *   failing (that error); CACHE_EFULL: max_claims keys are claimed.
@@ -961,8 +965,8 @@
  * void name_invalidate(c, enum cache_invalidation how)
  *   Every value is gone, or past its fresh time, at once and whatever their
  *   number.  What is being loaded is not kept.  Dirty writes stay, and are
- *   served from their buffer.  Memory comes back with name_tick, or as others
- *   take the places.
+ *   served from their buffer; what has failed lately is asked for no sooner.
+ *   Memory comes back with name_tick, or as others take the places.
  * void name_invalidate_key(c, K key, how)
  *   The same for one key.  The store is not told: see name_remove.
  *

@@ -18,13 +18,13 @@ compile() { # compiler standard file
 
 for header in *.h stores/*.h codecs/*.h; do
     # libuv's and POSIX' own headers do not go with a strict standard.
-    strict="c11 c17"
+    standards="c11 c17 gnu2x"
     grep -q -E '#include (<(uv|pthread)\.h>|"(\.\./)?cache_(front|journal|loading)\.h")' \
-        "$header" && strict=
+        "$header" && standards="gnu11 gnu17 gnu2x"
     file=build/headers/$(echo "$header" | tr / _)
     printf '#include "%s"\n#include "%s"\nint main(void) { return 0; }\n' \
         "$header" "$header" | tee "$file.c" >"$file.cpp"
-    for std in $strict gnu11 gnu17 gnu2x; do
+    for std in $standards; do
         compile gcc $std "$file.c"
         compile clang $std "$file.c"
     done

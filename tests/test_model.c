@@ -363,11 +363,11 @@ static void run(const struct model_subject *subject, uint32_t policy,
     running = false;
 }
 
-/* The sanitizers' build is not optimised: it takes a quarter of the steps. */
+/* The sanitizers' build is not optimised: it takes an eighth of the steps. */
 #if defined(__OPTIMIZE__)
 #define STEPS(n) (n)
 #else
-#define STEPS(n) ((n) / 4)
+#define STEPS(n) ((n) / 8)
 #endif
 
 static const uint32_t capacities[] = { 1, 2, 3, 5, 8, 20, 40 };
