@@ -736,6 +736,15 @@ static inline int lm_undirty(struct lm *m, struct lm_look *look)
     return CACHE_CLAIM_HIT;
 }
 
+/* What was read is not idle. */
+static inline void lm_put_off(struct lm *m, unsigned key)
+{
+    struct lm_cell *cell = &m->cells[key];
+
+    if (m->config.freshness.idle_ms != 0)
+        cell->over = lm_after(m, lm_cell_ms(m, &cell->life));
+}
+
 static inline int lm_ask(struct lm *m, struct lm_look *look)
 {
     struct lm_record *r = lm_find(m, look->key);
@@ -748,8 +757,6 @@ static inline int lm_ask(struct lm *m, struct lm_look *look)
     lm_serve(m, look, answer);
     if (m->dirty[look->key].dirty && !look->served)
         return lm_undirty(m, look);
-    if (look->served && m->config.freshness.idle_ms != 0)
-        m->cells[look->key].over = lm_after(m, m->config.freshness.idle_ms);
     if (answer < 0)
         m->stats.negative_hits++;
     else if (!look->served)
@@ -757,6 +764,8 @@ static inline int lm_ask(struct lm *m, struct lm_look *look)
     else if (!look->fresh)
         m->stats.stale_hits++;
     m->stats.waits += answer == CACHE_CLAIM_MISS_WAIT;
+    if (look->served)
+        lm_put_off(m, look->key);
     if (!look->claims || (!refreshes && answer != CACHE_CLAIM_MISS_YOU_LOAD))
         return answer;
     if (r == NULL)
@@ -775,6 +784,8 @@ static inline int lm_ask(struct lm *m, struct lm_look *look)
         answer = lm_answer(m, look, true);
         if (!look->served)
             lm_serve(m, look, answer);
+        if (look->served)
+            lm_put_off(m, look->key);
     }
     return rc ? rc : answer;
 }
@@ -849,24 +860,37 @@ static inline int lm_land(struct lm *m, struct lm_record *r,
     return rc;
 }
 
+/* A value that such a reader takes though a load has failed; or the error. */
+static inline int lm_fallback(struct lm *m, unsigned key,
+                              const struct cache_reading *how, int error,
+                              uint64_t *out)
+{
+    enum lm_verdict verdict = lm_verdict_of(m, key);
+    bool fresh = verdict == LM_FRESH || verdict == LM_REFRESH;
+
+    if (!lm_has_value(verdict) || how->skip_read ||
+        (!fresh && how->stale == CACHE_STALE_NEVER))
+        return error;
+    *out = m->cells[key].value;
+    lm_retain(m, *out);
+    m->stats.cells.hits++;
+    lm_put_off(m, key);
+    m->stats.suppressed_errors++;
+    return fresh ? CACHE_FOUND : CACHE_FOUND_STALE;
+}
+
 /* The end of a claim without a value. */
 static inline int lm_abandon(struct lm *m, uint64_t id, int error,
                              uint64_t *out)
 {
+    static const struct cache_reading any;
     struct lm_record *r = lm_holder(m, id);
-    enum lm_verdict verdict = r ? lm_verdict_of(m, r->key) : LM_GONE;
     int rc = error < 0 ? error : CACHE_EKEY;
 
     if (r == NULL)
         return rc;
-    if (out && lm_has_value(verdict)) {
-        *out = m->cells[r->key].value;
-        lm_retain(m, *out);
-        m->stats.cells.hits++;
-        m->stats.suppressed_errors++;
-        rc = verdict == LM_FRESH || verdict == LM_REFRESH ? CACHE_FOUND
-                                                          : CACHE_FOUND_STALE;
-    }
+    if (out)
+        rc = lm_fallback(m, r->key, &any, rc, out);
     if (error < 0)
         (void)lm_land(m, r, NULL, NULL, error, false);
     else
@@ -875,17 +899,18 @@ static inline int lm_abandon(struct lm *m, uint64_t id, int error,
 }
 
 static inline int lm_deliver(struct lm *m, uint64_t id,
-                             const struct lm_line *came, uint64_t *out)
+                             const struct lm_line *came, unsigned key,
+                             const struct cache_reading *how, uint64_t *out)
 {
-    struct lm_record *r;
+    struct lm_record *r = lm_holder(m, id);
     int status = came->status, rc = CACHE_ECONFLICT;
+    bool failed = status != 0 && status != CACHE_EKEY;
 
-    if (status != 0 && status != CACHE_EKEY)
-        return lm_abandon(m, id, status, out);
-    r = lm_holder(m, id);
+    if (failed)
+        status = lm_fallback(m, key, how, status, out);
     if (r)
-        rc = lm_land(m, r, &came->value, &came->loaded, status, true);
-    if (status != 0)
+        rc = lm_land(m, r, &came->value, &came->loaded, came->status, true);
+    if (failed || status != 0)
         return status;
     *out = came->value;
     return rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
@@ -948,7 +973,7 @@ static inline int lm_load(struct lm *m, const struct lm_op *op, bool loader,
     if (look.id == 0)
         return answer;
     lm_load_all(m, loader, &key, &came, 1);
-    return lm_deliver(m, look.id, &came, out);
+    return lm_deliver(m, look.id, &came, key, &look.how, out);
 }
 
 static inline int lm_get(struct lm *m, const struct lm_op *op, unsigned key,
@@ -1002,8 +1027,12 @@ static inline size_t lm_load_many(struct lm *m, const struct lm_op *op,
         }
         if (n > 0)
             lm_load_all(m, op->loader, keys, came, n);
-        for (i = 0; i < n; i++)
-            found[places[i]] = lm_deliver(m, ids[i], &came[i], &out[places[i]]);
+        for (i = 0; i < n; i++) {
+            const struct lm_look look = lm_look_of(op, keys[i]);
+
+            found[places[i]] = lm_deliver(m, ids[i], &came[i], keys[i],
+                                          &look.how, &out[places[i]]);
+        }
     }
     for (i = 0; i < op->n; i++)
         missing += found[i] < 0;
