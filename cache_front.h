@@ -405,7 +405,6 @@ struct cache_front_write {
     const void *key;
     const void *value; /* NULL = remove */
     uint64_t hash;
-    uint64_t ttl_ms; /* for the cells */
     struct cache_life life;
     struct cache_storing storing;
     uint32_t record;   /* that holds its key; 0 = none */
@@ -2147,14 +2146,15 @@ CACHE_INLINE bool cache__front_keeps(const struct cache_front *f,
 }
 
 /* The cells hear of a write.  Returns 0, or why they refuse it.  What they are
- * not to keep leaves at once. */
+ * not to keep leaves at once.  How long they keep it is known only now: the
+ * store may have taken its time. */
 CACHE_COLD int cache__front_apply(struct cache_front *f,
                                   struct cache_front_write *w, bool keep)
 {
     w->version = 0;
     if (w->value != NULL && keep)
-        return f->type->put(f, w->key, w->value, &w->life, w->hash, w->ttl_ms,
-                            &w->version);
+        return f->type->put(f, w->key, w->value, &w->life, w->hash,
+                            cache__front_cell_ttl(f, &w->life), &w->version);
     (void)f->type->remove(f, w->key, w->hash);
     if (w->value != NULL)
         f->type->discard(w->key, w->value, f->config.cache.user);
@@ -2188,7 +2188,6 @@ CACHE_COLD int cache__front_prepare(struct cache_front *f,
     w->life = cache__front_life(
         f, how->freshness, how->ttl_ms,
         how->lifetime_ms == CACHE_NEVER ? 0 : how->lifetime_ms, f->epoch);
-    w->ttl_ms = cache__front_cell_ttl(f, &w->life);
     return 0;
 }
 
