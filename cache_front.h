@@ -2230,19 +2230,18 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
 
     do {
         while ((look.record =
-                    cache__claims_find(&f->claims, w->key, w->hash)) != 0) {
-            if (f->claims.records[look.record].state == CACHE_PENDING_LOAD) {
-                cache__front_overtake(f, w->key, w->hash);
-                continue;
-            }
+                    cache__claims_find(&f->claims, w->key, w->hash)) != 0 &&
+               f->claims.records[look.record].state != CACHE_PENDING_LOAD) {
             rc = waits ? cache__front_await(f, &look, until_ms) : CACHE_EBUSY;
             if (rc != CACHE__ASK_ANEW)
                 return rc;
         }
         rc = cache__front_expects(f, w);
-        if (rc == 0)
-            rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE,
-                                   &w->record);
+        if (rc != 0)
+            break; /* nothing is written: a load is as good as it was */
+        cache__front_overtake(f, w->key, w->hash);
+        rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE,
+                               &w->record);
     } while (rc == CACHE_EFULL && waits &&
              cache__front_await_record(f, until_ms));
     if (rc == 0) {
