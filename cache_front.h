@@ -1583,6 +1583,30 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
                        cache__front_cell_ttl(f, &life), &version);
 }
 
+CACHE_COLD uint32_t cache__front_see_entry(struct cache_life *life,
+                                           const void *value, uint64_t version,
+                                           void *arg)
+{
+    struct cache__reader *look = (struct cache__reader *)arg;
+
+    (void)value;
+    look->life = *life;
+    look->version = version;
+    return 0;
+}
+
+/* There is a newer value than this version of a load's. */
+CACHE_COLD bool cache__front_has_newer(struct cache_front *f, const void *key,
+                                       uint64_t hash, uint64_t version)
+{
+    struct cache__reader look = cache__reader_of(key, hash, NULL, NULL);
+
+    look.at = cache__front_moment(f);
+    return version != 0 &&
+           f->type->visit(f, key, hash, cache__front_see_entry, &look) &&
+           cache_life_has_value(&look.life, &look.at) && look.version > version;
+}
+
 /* What a load has brought goes to the cells: a value, that there is none, or an
  * error.  Returns 0, or why a value is not there. */
 CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
@@ -1609,6 +1633,8 @@ CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
     if (status == 0) {
         if (loaded->version > CACHE_MAX_VERSION)
             return CACHE_EINVAL;
+        if (cache__front_has_newer(f, key, p->hash, loaded->version))
+            return CACHE_ECONFLICT;
         life = cache__front_life(f, NULL, loaded->ttl_ms, loaded->lifetime_ms,
                                  p->birth);
         return cache__front_put_own(f, key, p->hash, value, &life,
@@ -2188,18 +2214,6 @@ CACHE_COLD int cache__front_prepare(struct cache_front *f,
     w->life = cache__front_life(
         f, how->freshness, how->ttl_ms,
         how->lifetime_ms == CACHE_NEVER ? 0 : how->lifetime_ms, f->epoch);
-    return 0;
-}
-
-CACHE_COLD uint32_t cache__front_see_entry(struct cache_life *life,
-                                           const void *value, uint64_t version,
-                                           void *arg)
-{
-    struct cache__reader *look = (struct cache__reader *)arg;
-
-    (void)value;
-    look->life = *life;
-    look->version = version;
     return 0;
 }
 

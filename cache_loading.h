@@ -380,7 +380,7 @@
             cell_.value = *(const name##_value *)value;                        \
         cell_.life = *life;                                                    \
         rc_ = name##__cells__put_version(cells_, key_, &cell_, hash_, ttl_ms,  \
-                                         *version ? CACHE__OLDER : CACHE__ANY, \
+                                         *version ? CACHE__GIVEN : CACHE__ANY, \
                                          version);                             \
         if (rc_ == 0 && value)                                                 \
             cache__front_tell(                                                 \
