@@ -87,6 +87,9 @@ enum lm_kind {
     LM_INVALIDATE_KEY,
     LM_FLUSH,
     LM_TICK,
+    LM_PUT_IF_VERSION,
+    LM_ENTRY,
+    LM_EACH,
     LM_CLOSE,
     LM_KINDS
 };
@@ -109,9 +112,16 @@ struct lm_op {
     int error;        /* abandon */
     uint64_t ttl_ms;
     enum cache_invalidation how;
-    uint32_t budget;
+    uint32_t budget; /* each: as many values, and one more */
+    uint64_t expected;
+    bool want_version; /* writing.version points to: */
+    uint64_t version;
 
     int rc;
+    struct cache_loading_entry entry;
+    uint32_t n_seen; /* by each: */
+    unsigned seen[LM_KEYS];
+    uint64_t seen_values[LM_KEYS];
     size_t n_missing;
     bool claimed, peeked;
     uint64_t out[LM_MANY];
@@ -148,6 +158,7 @@ struct lm_cell {
     uint64_t value;
     struct lm_life life;
     uint64_t over; /* the tick at which the cells forget it */
+    uint64_t version;
 };
 
 struct lm_record {
@@ -180,6 +191,7 @@ struct lm_subject {
     const char *(*check)(void);
     bool (*contains)(unsigned key); /* of the cells */
     bool (*life)(unsigned key, struct cache_life *out);
+    uint64_t (*version)(unsigned key); /* 0 = there is none */
 };
 
 struct lm {
@@ -193,6 +205,7 @@ struct lm {
     struct lm_record records[LM_CLAIMS];
     struct lm_dirty dirty[LM_KEYS];
     uint64_t version[LM_KEYS]; /* the last that the store was told */
+    uint64_t latest;           /* the highest that the cells ever had */
     uint64_t held[LM_SLOTS];   /* ids of the claims that the test has */
     uint64_t id;
     uint64_t expired_or_not; /* cells that left for either of two causes */
@@ -509,9 +522,16 @@ static inline void lm_others_leave(struct lm *m, unsigned key, uint32_t len)
     }
 }
 
-/* value = NULL: that there is none.  Returns what the cells return. */
+/* There are versions. */
+static inline bool lm_versions(const struct lm *m)
+{
+    return (m->subject->options & CACHE_META_VERSION) != 0;
+}
+
+/* value = NULL: that there is none.  version = 0: the next.  Returns what the
+ * cells return. */
 static inline int lm_put(struct lm *m, unsigned key, const uint64_t *value,
-                         const struct lm_life *life)
+                         const struct lm_life *life, uint64_t version)
 {
     struct lm_cell *cell = &m->cells[key];
     bool live = lm_live(m, key), was_there = cell->there, updates;
@@ -533,6 +553,8 @@ static inline int lm_put(struct lm *m, unsigned key, const uint64_t *value,
     m->stats.cells.expirations += was_there && !live;
     cell->there = true;
     cell->value = value ? *value : 0;
+    cell->version = !lm_versions(m) ? 0 : version ? version : m->latest + 1;
+    m->latest = cell->version > m->latest ? cell->version : m->latest;
     cell->life = *life;
     cell->over = lm_after(m, lm_cell_ms(m, life));
     CHECK(lm_len(m) <= m->config.cache.capacity);
@@ -565,13 +587,14 @@ static inline void lm_discarded(struct lm *m, unsigned key, uint64_t value)
 
 /* A value that came from behind. */
 static inline int lm_put_own(struct lm *m, unsigned key, uint64_t value,
-                             const struct lm_life *life, bool retain)
+                             const struct lm_life *life, uint64_t version,
+                             bool retain)
 {
     int rc;
 
     if (retain)
         lm_retain(m, value);
-    rc = lm_put(m, key, &value, life);
+    rc = lm_put(m, key, &value, life, version);
     if (rc != 0 && retain && m->subject->retains)
         lm_discarded(m, key, value);
     return rc;
@@ -693,6 +716,8 @@ static inline int lm_answer(const struct lm *m, const struct lm_look *look,
 
     if (m->dirty[look->key].dirty)
         return CACHE_CLAIM_HIT;
+    if (m->cells[look->key].version < look->how.min_version)
+        verdict = LM_GONE;
     if (look->how.skip_read || (look->how.stale == CACHE_STALE_NEVER && past))
         verdict = LM_GONE;
     if (look->how.stale == CACHE_STALE_ALWAYS && verdict == LM_FALLBACK)
@@ -732,7 +757,7 @@ static inline int lm_undirty(struct lm *m, struct lm_look *look)
                       m->epoch);
     look->value = d->value;
     look->served = look->fresh = true;
-    look->unstored = lm_put_own(m, look->key, d->value, &life, true) != 0;
+    look->unstored = lm_put_own(m, look->key, d->value, &life, 0, true) != 0;
     return CACHE_CLAIM_HIT;
 }
 
@@ -821,7 +846,7 @@ static inline void lm_put_none(struct lm *m, unsigned key, uint64_t ttl_ms,
     if (ttl_ms == 0)
         return;
     life = lm_life_of_none(m, ttl_ms, birth, error);
-    (void)lm_put(m, key, NULL, &life);
+    (void)lm_put(m, key, NULL, &life, 0);
 }
 
 /* Returns 0 if a value is in the cells. */
@@ -838,10 +863,16 @@ static inline int lm_land(struct lm *m, struct lm_record *r,
     if (r->overtaken || r->birth < m->soft || r->skip_write) {
         m->stats.discarded += !r->skip_write;
         rc = CACHE_ECONFLICT;
+    } else if (status == 0 && loaded->version > CACHE_MAX_VERSION) {
+        rc = CACHE_EINVAL;
+    } else if (status == 0 && loaded->version != 0 &&
+               lm_has_value(lm_verdict_of(m, r->key)) &&
+               cell->version > loaded->version) {
+        rc = CACHE_ECONFLICT;
     } else if (status == 0) {
         life =
             lm_life_of(m, NULL, loaded->ttl_ms, loaded->lifetime_ms, r->birth);
-        rc = lm_put_own(m, r->key, *value, &life, retain);
+        rc = lm_put_own(m, r->key, *value, &life, loaded->version, retain);
     } else if (status == CACHE_EKEY) {
         lm_put_none(m, r->key, f->negative_ttl_ms, r->birth, status);
     } else if (!lm_has_value(lm_verdict_of(m, r->key))) {
@@ -869,6 +900,7 @@ static inline int lm_fallback(struct lm *m, unsigned key,
     bool fresh = verdict == LM_FRESH || verdict == LM_REFRESH;
 
     if (!lm_has_value(verdict) || how->skip_read ||
+        m->cells[key].version < how->min_version ||
         (!fresh && how->stale == CACHE_STALE_NEVER))
         return error;
     *out = m->cells[key].value;
@@ -1168,6 +1200,8 @@ struct lm_write_ {
     struct lm_life life;
     uint64_t expires_ms;
     struct lm_record *record;
+    const uint64_t *expected; /* or NULL: whatever there is */
+    uint64_t version;         /* that it has got */
 };
 
 static inline bool lm_keeps(const struct lm *m, const struct cache_writing *how)
@@ -1207,17 +1241,31 @@ static inline int lm_prepare(struct lm *m, struct lm_write_ *w)
     return 0;
 }
 
-static inline int lm_apply(struct lm *m, const struct lm_write_ *w, bool keep)
+/* What a write depends on is there. */
+static inline bool lm_expects(const struct lm *m, const struct lm_write_ *w)
 {
-    if (w->value && keep)
-        return lm_put(m, w->key, w->value, &w->life);
+    bool there = lm_has_value(lm_verdict_of(m, w->key));
+
+    return !w->expected ||
+           *w->expected == (there ? m->cells[w->key].version : 0);
+}
+
+static inline int lm_apply(struct lm *m, struct lm_write_ *w, bool keep)
+{
+    w->version = 0;
+    if (w->value && keep) {
+        int rc = lm_put(m, w->key, w->value, &w->life, 0);
+
+        w->version = rc == 0 ? m->cells[w->key].version : 0;
+        return rc;
+    }
     lm_remove_cell(m, w->key);
     if (w->value) /* accepted, and not kept */
         lm_discarded(m, w->key, *w->value);
     return 0;
 }
 
-static inline void lm_accept(struct lm *m, const struct lm_write_ *w, bool keep)
+static inline void lm_accept(struct lm *m, struct lm_write_ *w, bool keep)
 {
     if (lm_apply(m, w, keep) != 0)
         (void)lm_apply(m, w, false);
@@ -1231,6 +1279,8 @@ static inline int lm_begin_write(struct lm *m, struct lm_write_ *w)
     r = lm_find(m, w->key);
     if (r != NULL && r->writes)
         return CACHE_EBUSY; /* we are writing it ourselves */
+    if (!lm_expects(m, w))
+        return CACHE_ECONFLICT;
     lm_overtake(m, w->key);
     rc = lm_take(m, w->key, true, &w->record);
     if (rc == 0)
@@ -1273,6 +1323,8 @@ static inline int lm_write_behind(struct lm *m, struct lm_write_ *w)
     struct lm_dirty *d = &m->dirty[w->key];
     struct cache_wb_stats *stats = &m->stats.writes;
 
+    if (!lm_expects(m, w))
+        return CACHE_ECONFLICT;
     while (!d->dirty && lm_n_dirty(m) == m->config.write_behind.max_dirty) {
         if (m->config.when_full == CACHE_FULL_REFUSE) {
             stats->n_refused++;
@@ -1322,6 +1374,8 @@ static inline int lm_write_one(struct lm *m, struct lm_write_ *w, bool waits)
             lm_settle(m, w->how);
         return rc;
     }
+    if (!lm_expects(m, w))
+        return CACHE_ECONFLICT;
     lm_overtake(m, w->key);
     return lm_apply(m, w, keep);
 }
@@ -1339,6 +1393,7 @@ static inline int lm_write_many(struct lm *m, const struct lm_op *op,
         writes[i].key = op->keys[i];
         writes[i].value = op->kind == LM_PUT_MANY ? &op->values[i] : NULL;
         writes[i].how = how;
+        writes[i].expected = NULL;
         writes[i].record = NULL;
     }
     if (rc != 0)
@@ -1575,7 +1630,64 @@ static inline void lm_do_write(struct lm *m, struct lm_op *op)
     w.key = op->keys[0];
     w.value = op->kind == LM_REMOVE ? NULL : &op->values[0];
     w.how = &how;
-    CHECK_EQ(op->rc, lm_write_one(m, &w, true));
+    if (op->kind == LM_PUT_IF_VERSION)
+        w.expected = &op->expected;
+    CHECK_EQ(op->rc, w.expected && !lm_versions(m) ? CACHE_EINVAL
+                                                   : lm_write_one(m, &w, true));
+    CHECK_EQ(op->version, op->with && op->want_version && op->rc == 0
+                              ? w.version
+                              : LM_UNTOUCHED);
+}
+
+static inline uint64_t lm_ms_of(const struct lm *m, uint64_t tick)
+{
+    return tick == LM_FOREVER ? CACHE_NEVER
+                              : m->start_ms + tick * m->config.cache.tick_ms;
+}
+
+static inline void lm_do_entry(const struct lm *m, const struct lm_op *op)
+{
+    static const struct cache_loading_entry untouched;
+    static const enum cache_verdict verdicts[] = {
+        CACHE_VERDICT_FRESH,    CACHE_VERDICT_REFRESH, CACHE_VERDICT_STALE,
+        CACHE_VERDICT_FALLBACK, CACHE_VERDICT_FAILED,  CACHE_VERDICT_NEGATIVE,
+    };
+    const struct lm_cell *cell = &m->cells[op->keys[0]];
+    enum lm_verdict verdict = lm_verdict_of(m, op->keys[0]);
+    const struct cache_loading_entry *e = &op->entry;
+
+    CHECK_EQ(op->rc, verdict == LM_GONE ? CACHE_EKEY : 0);
+    if (op->rc != 0) {
+        CHECK(memcmp(e, &untouched, sizeof *e) == 0);
+        return;
+    }
+    CHECK_EQ(e->verdict, verdicts[verdict]);
+    CHECK_EQ(e->error, cell->life.error);
+    CHECK_EQ(e->dirty, m->dirty[op->keys[0]].dirty);
+    CHECK_EQ(e->refresh_ms, lm_ms_of(m, cell->life.refresh));
+    CHECK_EQ(e->fresh_ms, lm_ms_of(m, cell->life.fresh));
+    CHECK_EQ(e->stale_ms, lm_ms_of(m, cell->life.stale));
+    CHECK_EQ(e->dead_ms, lm_ms_of(m, cell->life.dead));
+    CHECK_EQ(e->entry.expires_ms, lm_ms_of(m, cell->over));
+    CHECK_EQ(e->entry.version, cell->version);
+}
+
+/* Each value once, and no more of them than were asked for. */
+static inline void lm_do_each(const struct lm *m, const struct lm_op *op)
+{
+    bool seen[LM_KEYS] = { false };
+    uint32_t n = 0, i;
+
+    for (i = 0; i < LM_KEYS; i++)
+        n += lm_has_value(lm_verdict_of(m, i));
+    CHECK_EQ(op->n_seen, op->budget < n ? op->budget + 1 : n);
+    for (i = 0; i < op->n_seen; i++) {
+        unsigned key = op->seen[i];
+
+        CHECK(!seen[key] && lm_has_value(lm_verdict_of(m, key)));
+        CHECK_EQ(op->seen_values[i], m->cells[key].value);
+        seen[key] = true;
+    }
 }
 
 static inline void lm_do(struct lm *m, struct lm_op *op)
@@ -1593,6 +1705,7 @@ static inline void lm_do(struct lm *m, struct lm_op *op)
         m->held[op->slot] = 0;
         break;
     case LM_PUT:
+    case LM_PUT_IF_VERSION:
     case LM_PUT_TTL:
     case LM_PUT_MANY:
     case LM_REMOVE:
@@ -1605,6 +1718,8 @@ static inline void lm_do(struct lm *m, struct lm_op *op)
         CHECK_EQ(op->rc, lm_n_dirty(m));
         break;
     case LM_TICK: lm_reclaim(m, op->budget); break;
+    case LM_ENTRY: lm_do_entry(m, op); break;
+    case LM_EACH: lm_do_each(m, op); break;
     case LM_CLOSE: lm_close(m, op); break;
     default: lm_do_read(m, op);
     }
@@ -1721,6 +1836,8 @@ static inline void lm_compare(struct lm *m, uint32_t n_keys_copied)
         if (m->subject->contains(i) != lm_live(m, i))
             lm_print_key(m, i);
         CHECK_EQ(m->subject->contains(i), lm_live(m, i));
+        CHECK_EQ(m->subject->version(i),
+                 lm_live(m, i) ? m->cells[i].version : 0);
 #ifdef LM_LIVES
         if (lm_live(m, i)) {
             struct cache_life real;
