@@ -1326,7 +1326,7 @@ static inline int lm_write_behind(struct lm *m, struct lm_write_ *w)
     if (!lm_expects(m, w))
         return CACHE_ECONFLICT;
     while (!d->dirty && lm_n_dirty(m) == m->config.write_behind.max_dirty) {
-        if (m->config.when_full == CACHE_FULL_REFUSE) {
+        if (m->config.when_full != CACHE_FULL_WRITE_THROUGH) {
             stats->n_refused++;
             return CACHE_EFULL;
         }

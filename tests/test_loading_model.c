@@ -43,6 +43,8 @@ static struct {
     unsigned n_ops;
     struct cache_claim claims[LM_SLOTS];
     bool behind, jitters, partial;
+    bool pauses;  /* CACHE_FULL_PAUSE: in vain, there is no other thread */
+    bool passing; /* each look at the clock takes a millisecond */
 } world;
 
 static unsigned draw(unsigned n)
@@ -185,6 +187,7 @@ static void world_free(void *memory, void *user)
 static uint64_t world_now(void *user)
 {
     (void)user;
+    world.now_ms += world.passing;
     return world.now_ms;
 }
 
@@ -873,6 +876,10 @@ static struct lm_op *draw_op(void)
     CHECK(world.n_ops <= LM_OPS);
     memset(op, 0, sizeof *op);
     op->kind = draw_kind();
+    if (world.pauses &&
+        (op->kind == LM_PUT_MANY || op->kind == LM_REMOVE_MANY ||
+         op->kind == LM_PUT_IF_VERSION)) /* see waits_in_vain */
+        op->kind = LM_ENTRY;
     op->n = is_many(op->kind) ? draw(LM_MANY + 1) : 1;
     for (i = 0; i < LM_MANY; i++) {
         op->keys[i] = draw_key();
@@ -992,6 +999,14 @@ static void draw_strategies(struct cache_loading_config *c)
         c->when_full = CACHE_FULL_WRITE_THROUGH;
     if (world.failing == 0 && one_in(3))
         c->ack = CACHE_ACK_STORE;
+    world.pauses = one_in(12);
+    if (!world.pauses)
+        return;
+    world.inside = false;
+    c->when_full = CACHE_FULL_PAUSE;
+    c->wait_ms = 2;
+    c->cache.now_ms = NULL;
+    c->cache.now = world_now;
 }
 
 static void draw_config(struct cache_loading_config *c)
@@ -1075,13 +1090,31 @@ static void begin(const struct lm_subject *subject)
     world.recording = true;
 }
 
+/* A write that nobody will make room for. */
+static bool waits_in_vain(const struct lm_op *op)
+{
+    return world.pauses && !model.closed &&
+           (op->kind == LM_PUT || op->kind == LM_PUT_TTL ||
+            op->kind == LM_REMOVE) &&
+           !(op->with && op->writing.skip_store) &&
+           !model.dirty[op->keys[0]].dirty &&
+           lm_n_dirty(&model) == model.config.write_behind.max_dirty;
+}
+
 static void one_step(struct lm_op *op)
 {
     bool safe = world.behind && model.config.store == NULL;
 
+    world.passing = waits_in_vain(op);
     world.no_memory = !safe && one_in(10) ? 1 + draw(3) : 0;
     world.no_copy = one_in(10) ? 1 + draw(3) : 0;
     model.subject->run(op);
+    if (world.passing) {
+        CHECK(op->rc != CACHE_EFULL ||
+              world.now_ms >= model.now_ms + model.config.wait_ms);
+        model.now_ms = world.now_ms;
+        world.passing = false;
+    }
     lm_do(&model, op);
     lm_compare(&model, world.n_copies);
     CHECK_EQ(model.now_ms, world.now_ms);
