@@ -2855,8 +2855,9 @@ enum cache__accept {
     CACHE__ANY,
     CACHE__ABSENT,
     CACHE__PRESENT,
-    CACHE__SAME, /* of this version; of none if it is 0 */
-    CACHE__OLDER /* of an older version than this, or none; the value gets it */
+    CACHE__SAME,  /* of this version; of none if it is 0 */
+    CACHE__OLDER, /* of an older version than this, or none; the value gets it */
+    CACHE__GIVEN  /* any; the value gets this version */
 };
 
 /* What a put says to the live entry in `slot`, 0 = none. */
@@ -2921,7 +2922,8 @@ CACHE_INLINE int cache__version_check(uint32_t options, uint64_t ttl_ms,
                              accept_, *version);                               \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        c->base.given = accept_ == CACHE__OLDER ? *version : 0;                \
+        c->base.given =                                                        \
+            accept_ == CACHE__OLDER || accept_ == CACHE__GIVEN ? *version : 0; \
         rc_ = live_ ? name##__assign(c, slot_, value, hash_, deadline_)        \
                     : name##__insert(c, key, value, hash_, deadline_, &slot_); \
         c->base.given = 0;                                                     \

@@ -405,7 +405,6 @@ struct cache_front_write {
     const void *key;
     const void *value; /* NULL = remove */
     uint64_t hash;
-    uint64_t ttl_ms; /* for the cells */
     struct cache_life life;
     struct cache_storing storing;
     uint32_t record;   /* that holds its key; 0 = none */
@@ -1611,6 +1610,30 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
                        cache__front_cell_ttl(f, &life), &version);
 }
 
+CACHE_COLD uint32_t cache__front_see_entry(struct cache_life *life,
+                                           const void *value, uint64_t version,
+                                           void *arg)
+{
+    struct cache__reader *look = (struct cache__reader *)arg;
+
+    (void)value;
+    look->life = *life;
+    look->version = version;
+    return 0;
+}
+
+/* There is a newer value than this version of a load's. */
+CACHE_COLD bool cache__front_has_newer(struct cache_front *f, const void *key,
+                                       uint64_t hash, uint64_t version)
+{
+    struct cache__reader look = cache__reader_of(key, hash, NULL, NULL);
+
+    look.at = cache__front_moment(f);
+    return version != 0 &&
+           f->type->visit(f, key, hash, cache__front_see_entry, &look) &&
+           cache_life_has_value(&look.life, &look.at) && look.version > version;
+}
+
 /* What a load has brought goes to the cells: a value, that there is none, or an
  * error.  Returns 0, or why a value is not there. */
 CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
@@ -1637,6 +1660,8 @@ CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
     if (status == 0) {
         if (loaded->version > CACHE_MAX_VERSION)
             return CACHE_EINVAL;
+        if (cache__front_has_newer(f, key, p->hash, loaded->version))
+            return CACHE_ECONFLICT;
         life = cache__front_life(f, NULL, loaded->ttl_ms, loaded->lifetime_ms,
                                  p->birth);
         return cache__front_put_own(f, key, p->hash, value, &life,
@@ -2176,14 +2201,15 @@ CACHE_INLINE bool cache__front_keeps(const struct cache_front *f,
 }
 
 /* The cells hear of a write.  Returns 0, or why they refuse it.  What they are
- * not to keep leaves at once. */
+ * not to keep leaves at once.  How long they keep it is known only now: the
+ * store may have taken its time. */
 CACHE_COLD int cache__front_apply(struct cache_front *f,
                                   struct cache_front_write *w, bool keep)
 {
     w->version = 0;
     if (w->value != NULL && keep)
-        return f->type->put(f, w->key, w->value, &w->life, w->hash, w->ttl_ms,
-                            &w->version);
+        return f->type->put(f, w->key, w->value, &w->life, w->hash,
+                            cache__front_cell_ttl(f, &w->life), &w->version);
     (void)f->type->remove(f, w->key, w->hash);
     if (w->value != NULL)
         f->type->discard(w->key, w->value, f->config.cache.user);
@@ -2217,19 +2243,6 @@ CACHE_COLD int cache__front_prepare(struct cache_front *f,
     w->life = cache__front_life(
         f, how->freshness, how->ttl_ms,
         how->lifetime_ms == CACHE_NEVER ? 0 : how->lifetime_ms, f->epoch);
-    w->ttl_ms = cache__front_cell_ttl(f, &w->life);
-    return 0;
-}
-
-CACHE_COLD uint32_t cache__front_see_entry(struct cache_life *life,
-                                           const void *value, uint64_t version,
-                                           void *arg)
-{
-    struct cache__reader *look = (struct cache__reader *)arg;
-
-    (void)value;
-    look->life = *life;
-    look->version = version;
     return 0;
 }
 
@@ -2260,19 +2273,18 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
 
     do {
         while ((look.record =
-                    cache__claims_find(&f->claims, w->key, w->hash)) != 0) {
-            if (f->claims.records[look.record].state == CACHE_PENDING_LOAD) {
-                cache__front_overtake(f, w->key, w->hash);
-                continue;
-            }
+                    cache__claims_find(&f->claims, w->key, w->hash)) != 0 &&
+               f->claims.records[look.record].state != CACHE_PENDING_LOAD) {
             rc = waits ? cache__front_await(f, &look, until_ms) : CACHE_EBUSY;
             if (rc != CACHE__ASK_ANEW)
                 return rc;
         }
         rc = cache__front_expects(f, w);
-        if (rc == 0)
-            rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE,
-                                   &w->record);
+        if (rc != 0)
+            break; /* nothing is written: a load is as good as it was */
+        cache__front_overtake(f, w->key, w->hash);
+        rc = cache__front_take(f, w->key, w->hash, CACHE_PENDING_WRITE,
+                               &w->record);
     } while (rc == CACHE_EFULL && waits &&
              cache__front_await_record(f, until_ms));
     if (rc == 0) {

@@ -394,7 +394,7 @@
             cell_.value = *(const name##_value *)value;                        \
         cell_.life = *life;                                                    \
         rc_ = name##__cells__put_version(cells_, key_, &cell_, hash_, ttl_ms,  \
-                                         *version ? CACHE__OLDER : CACHE__ANY, \
+                                         *version ? CACHE__GIVEN : CACHE__ANY, \
                                          version);                             \
         if (rc_ == 0 && value)                                                 \
             cache__front_tell(                                                 \
@@ -916,9 +916,9 @@
  * int name_claim_with(c, key, out, claim, const struct cache_reading *how)
  * int name_commit(c, struct cache_claim *claim, V value)
  * int name_commit_with(c, claim, value, const struct cache_loaded *loaded)
- *   Stores what was loaded.  0; CACHE_ECONFLICT: the claim has lapsed, or the
- *   key was written, removed or invalidated since: the value is the caller's;
- *   put's errors.
+ *   Stores what was loaded.  0; CACHE_ECONFLICT: the claim has lapsed, the key
+ *   was written, removed or invalidated since, or there is a newer version: the
+ *   value is the caller's; put's errors; CACHE_EINVAL: no such version.
  * int name_commit_negative(c, claim)
  *   There is no such key: that is known for freshness.negative_ttl_ms.  0 or
  *   CACHE_ECONFLICT.

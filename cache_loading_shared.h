@@ -193,7 +193,7 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
             cell_.value = *(const name##_value *)value;                        \
         cell_.life = *life;                                                    \
         rc_ = name##__cells__put_version(cells_, key_, &cell_, hash_, ttl_ms,  \
-                                         *version ? CACHE__OLDER : CACHE__ANY, \
+                                         *version ? CACHE__GIVEN : CACHE__ANY, \
                                          version);                             \
         if (rc_ == 0 && value)                                                 \
             cache__front_tell(                                                 \

@@ -87,6 +87,9 @@ enum lm_kind {
     LM_INVALIDATE_KEY,
     LM_FLUSH,
     LM_TICK,
+    LM_PUT_IF_VERSION,
+    LM_ENTRY,
+    LM_EACH,
     LM_CLOSE,
     LM_KINDS
 };
@@ -109,9 +112,16 @@ struct lm_op {
     int error;        /* abandon */
     uint64_t ttl_ms;
     enum cache_invalidation how;
-    uint32_t budget;
+    uint32_t budget; /* each: as many values, and one more */
+    uint64_t expected;
+    bool want_version; /* writing.version points to: */
+    uint64_t version;
 
     int rc;
+    struct cache_loading_entry entry;
+    uint32_t n_seen; /* by each: */
+    unsigned seen[LM_KEYS];
+    uint64_t seen_values[LM_KEYS];
     size_t n_missing;
     bool claimed, peeked;
     uint64_t out[LM_MANY];
@@ -148,6 +158,7 @@ struct lm_cell {
     uint64_t value;
     struct lm_life life;
     uint64_t over; /* the tick at which the cells forget it */
+    uint64_t version;
 };
 
 struct lm_record {
@@ -180,6 +191,7 @@ struct lm_subject {
     const char *(*check)(void);
     bool (*contains)(unsigned key); /* of the cells */
     bool (*life)(unsigned key, struct cache_life *out);
+    uint64_t (*version)(unsigned key); /* 0 = there is none */
 };
 
 struct lm {
@@ -193,6 +205,7 @@ struct lm {
     struct lm_record records[LM_CLAIMS];
     struct lm_dirty dirty[LM_KEYS];
     uint64_t version[LM_KEYS]; /* the last that the store was told */
+    uint64_t latest;           /* the highest that the cells ever had */
     uint64_t held[LM_SLOTS];   /* ids of the claims that the test has */
     uint64_t id;
     uint64_t expired_or_not; /* cells that left for either of two causes */
@@ -509,9 +522,16 @@ static inline void lm_others_leave(struct lm *m, unsigned key, uint32_t len)
     }
 }
 
-/* value = NULL: that there is none.  Returns what the cells return. */
+/* There are versions. */
+static inline bool lm_versions(const struct lm *m)
+{
+    return (m->subject->options & CACHE_META_VERSION) != 0;
+}
+
+/* value = NULL: that there is none.  version = 0: the next.  Returns what the
+ * cells return. */
 static inline int lm_put(struct lm *m, unsigned key, const uint64_t *value,
-                         const struct lm_life *life, uint64_t cell_ms)
+                         const struct lm_life *life, uint64_t version)
 {
     struct lm_cell *cell = &m->cells[key];
     bool live = lm_live(m, key), was_there = cell->there, updates;
@@ -533,8 +553,10 @@ static inline int lm_put(struct lm *m, unsigned key, const uint64_t *value,
     m->stats.cells.expirations += was_there && !live;
     cell->there = true;
     cell->value = value ? *value : 0;
+    cell->version = !lm_versions(m) ? 0 : version ? version : m->latest + 1;
+    m->latest = cell->version > m->latest ? cell->version : m->latest;
     cell->life = *life;
-    cell->over = lm_after(m, cell_ms);
+    cell->over = lm_after(m, lm_cell_ms(m, life));
     CHECK(lm_len(m) <= m->config.cache.capacity);
     if (value)
         lm_event(m, updates ? CACHE_EVENT_UPDATE : CACHE_EVENT_INSERT, key,
@@ -565,13 +587,14 @@ static inline void lm_discarded(struct lm *m, unsigned key, uint64_t value)
 
 /* A value that came from behind. */
 static inline int lm_put_own(struct lm *m, unsigned key, uint64_t value,
-                             const struct lm_life *life, bool retain)
+                             const struct lm_life *life, uint64_t version,
+                             bool retain)
 {
     int rc;
 
     if (retain)
         lm_retain(m, value);
-    rc = lm_put(m, key, &value, life, lm_cell_ms(m, life));
+    rc = lm_put(m, key, &value, life, version);
     if (rc != 0 && retain && m->subject->retains)
         lm_discarded(m, key, value);
     return rc;
@@ -693,6 +716,8 @@ static inline int lm_answer(const struct lm *m, const struct lm_look *look,
 
     if (m->dirty[look->key].dirty)
         return CACHE_CLAIM_HIT;
+    if (m->cells[look->key].version < look->how.min_version)
+        verdict = LM_GONE;
     if (look->how.skip_read || (look->how.stale == CACHE_STALE_NEVER && past))
         verdict = LM_GONE;
     if (look->how.stale == CACHE_STALE_ALWAYS && verdict == LM_FALLBACK)
@@ -732,8 +757,17 @@ static inline int lm_undirty(struct lm *m, struct lm_look *look)
                       m->epoch);
     look->value = d->value;
     look->served = look->fresh = true;
-    look->unstored = lm_put_own(m, look->key, d->value, &life, true) != 0;
+    look->unstored = lm_put_own(m, look->key, d->value, &life, 0, true) != 0;
     return CACHE_CLAIM_HIT;
+}
+
+/* What was read is not idle. */
+static inline void lm_put_off(struct lm *m, unsigned key)
+{
+    struct lm_cell *cell = &m->cells[key];
+
+    if (m->config.freshness.idle_ms != 0)
+        cell->over = lm_after(m, lm_cell_ms(m, &cell->life));
 }
 
 static inline int lm_ask(struct lm *m, struct lm_look *look)
@@ -748,8 +782,6 @@ static inline int lm_ask(struct lm *m, struct lm_look *look)
     lm_serve(m, look, answer);
     if (m->dirty[look->key].dirty && !look->served)
         return lm_undirty(m, look);
-    if (look->served && m->config.freshness.idle_ms != 0)
-        m->cells[look->key].over = lm_after(m, m->config.freshness.idle_ms);
     if (answer < 0)
         m->stats.negative_hits++;
     else if (!look->served)
@@ -757,6 +789,8 @@ static inline int lm_ask(struct lm *m, struct lm_look *look)
     else if (!look->fresh)
         m->stats.stale_hits++;
     m->stats.waits += answer == CACHE_CLAIM_MISS_WAIT;
+    if (look->served)
+        lm_put_off(m, look->key);
     if (!look->claims || (!refreshes && answer != CACHE_CLAIM_MISS_YOU_LOAD))
         return answer;
     if (r == NULL)
@@ -775,6 +809,8 @@ static inline int lm_ask(struct lm *m, struct lm_look *look)
         answer = lm_answer(m, look, true);
         if (!look->served)
             lm_serve(m, look, answer);
+        if (look->served)
+            lm_put_off(m, look->key);
     }
     return rc ? rc : answer;
 }
@@ -810,7 +846,7 @@ static inline void lm_put_none(struct lm *m, unsigned key, uint64_t ttl_ms,
     if (ttl_ms == 0)
         return;
     life = lm_life_of_none(m, ttl_ms, birth, error);
-    (void)lm_put(m, key, NULL, &life, lm_cell_ms(m, &life));
+    (void)lm_put(m, key, NULL, &life, 0);
 }
 
 /* Returns 0 if a value is in the cells. */
@@ -827,10 +863,16 @@ static inline int lm_land(struct lm *m, struct lm_record *r,
     if (r->overtaken || r->birth < m->soft || r->skip_write) {
         m->stats.discarded += !r->skip_write;
         rc = CACHE_ECONFLICT;
+    } else if (status == 0 && loaded->version > CACHE_MAX_VERSION) {
+        rc = CACHE_EINVAL;
+    } else if (status == 0 && loaded->version != 0 &&
+               lm_has_value(lm_verdict_of(m, r->key)) &&
+               cell->version > loaded->version) {
+        rc = CACHE_ECONFLICT;
     } else if (status == 0) {
         life =
             lm_life_of(m, NULL, loaded->ttl_ms, loaded->lifetime_ms, r->birth);
-        rc = lm_put_own(m, r->key, *value, &life, retain);
+        rc = lm_put_own(m, r->key, *value, &life, loaded->version, retain);
     } else if (status == CACHE_EKEY) {
         lm_put_none(m, r->key, f->negative_ttl_ms, r->birth, status);
     } else if (!lm_has_value(lm_verdict_of(m, r->key))) {
@@ -849,24 +891,38 @@ static inline int lm_land(struct lm *m, struct lm_record *r,
     return rc;
 }
 
+/* A value that such a reader takes though a load has failed; or the error. */
+static inline int lm_fallback(struct lm *m, unsigned key,
+                              const struct cache_reading *how, int error,
+                              uint64_t *out)
+{
+    enum lm_verdict verdict = lm_verdict_of(m, key);
+    bool fresh = verdict == LM_FRESH || verdict == LM_REFRESH;
+
+    if (!lm_has_value(verdict) || how->skip_read ||
+        m->cells[key].version < how->min_version ||
+        (!fresh && how->stale == CACHE_STALE_NEVER))
+        return error;
+    *out = m->cells[key].value;
+    lm_retain(m, *out);
+    m->stats.cells.hits++;
+    lm_put_off(m, key);
+    m->stats.suppressed_errors++;
+    return fresh ? CACHE_FOUND : CACHE_FOUND_STALE;
+}
+
 /* The end of a claim without a value. */
 static inline int lm_abandon(struct lm *m, uint64_t id, int error,
                              uint64_t *out)
 {
+    static const struct cache_reading any;
     struct lm_record *r = lm_holder(m, id);
-    enum lm_verdict verdict = r ? lm_verdict_of(m, r->key) : LM_GONE;
     int rc = error < 0 ? error : CACHE_EKEY;
 
     if (r == NULL)
         return rc;
-    if (out && lm_has_value(verdict)) {
-        *out = m->cells[r->key].value;
-        lm_retain(m, *out);
-        m->stats.cells.hits++;
-        m->stats.suppressed_errors++;
-        rc = verdict == LM_FRESH || verdict == LM_REFRESH ? CACHE_FOUND
-                                                          : CACHE_FOUND_STALE;
-    }
+    if (out)
+        rc = lm_fallback(m, r->key, &any, rc, out);
     if (error < 0)
         (void)lm_land(m, r, NULL, NULL, error, false);
     else
@@ -875,17 +931,18 @@ static inline int lm_abandon(struct lm *m, uint64_t id, int error,
 }
 
 static inline int lm_deliver(struct lm *m, uint64_t id,
-                             const struct lm_line *came, uint64_t *out)
+                             const struct lm_line *came, unsigned key,
+                             const struct cache_reading *how, uint64_t *out)
 {
-    struct lm_record *r;
+    struct lm_record *r = lm_holder(m, id);
     int status = came->status, rc = CACHE_ECONFLICT;
+    bool failed = status != 0 && status != CACHE_EKEY;
 
-    if (status != 0 && status != CACHE_EKEY)
-        return lm_abandon(m, id, status, out);
-    r = lm_holder(m, id);
+    if (failed)
+        status = lm_fallback(m, key, how, status, out);
     if (r)
-        rc = lm_land(m, r, &came->value, &came->loaded, status, true);
-    if (status != 0)
+        rc = lm_land(m, r, &came->value, &came->loaded, came->status, true);
+    if (failed || status != 0)
         return status;
     *out = came->value;
     return rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
@@ -948,7 +1005,7 @@ static inline int lm_load(struct lm *m, const struct lm_op *op, bool loader,
     if (look.id == 0)
         return answer;
     lm_load_all(m, loader, &key, &came, 1);
-    return lm_deliver(m, look.id, &came, out);
+    return lm_deliver(m, look.id, &came, key, &look.how, out);
 }
 
 static inline int lm_get(struct lm *m, const struct lm_op *op, unsigned key,
@@ -1002,8 +1059,12 @@ static inline size_t lm_load_many(struct lm *m, const struct lm_op *op,
         }
         if (n > 0)
             lm_load_all(m, op->loader, keys, came, n);
-        for (i = 0; i < n; i++)
-            found[places[i]] = lm_deliver(m, ids[i], &came[i], &out[places[i]]);
+        for (i = 0; i < n; i++) {
+            const struct lm_look look = lm_look_of(op, keys[i]);
+
+            found[places[i]] = lm_deliver(m, ids[i], &came[i], keys[i],
+                                          &look.how, &out[places[i]]);
+        }
     }
     for (i = 0; i < op->n; i++)
         missing += found[i] < 0;
@@ -1137,8 +1198,10 @@ struct lm_write_ {
     const uint64_t *value; /* NULL = remove */
     const struct cache_writing *how;
     struct lm_life life;
-    uint64_t cell_ms, expires_ms;
+    uint64_t expires_ms;
     struct lm_record *record;
+    const uint64_t *expected; /* or NULL: whatever there is */
+    uint64_t version;         /* that it has got */
 };
 
 static inline bool lm_keeps(const struct lm *m, const struct cache_writing *how)
@@ -1172,24 +1235,37 @@ static inline int lm_prepare(struct lm *m, struct lm_write_ *w)
         (w->how->lifetime_ms != 0 && w->how->lifetime_ms < tick_ms))
         return CACHE_ETTL;
     w->life = lm_life_of(m, f, w->how->ttl_ms, w->how->lifetime_ms, m->epoch);
-    w->cell_ms = lm_cell_ms(m, &w->life);
     w->expires_ms = w->how->lifetime_ms && w->how->lifetime_ms != CACHE_NEVER
                         ? m->now_ms + LM_WALL_MS + w->how->lifetime_ms
                         : 0;
     return 0;
 }
 
-static inline int lm_apply(struct lm *m, const struct lm_write_ *w, bool keep)
+/* What a write depends on is there. */
+static inline bool lm_expects(const struct lm *m, const struct lm_write_ *w)
 {
-    if (w->value && keep)
-        return lm_put(m, w->key, w->value, &w->life, w->cell_ms);
+    bool there = lm_has_value(lm_verdict_of(m, w->key));
+
+    return !w->expected ||
+           *w->expected == (there ? m->cells[w->key].version : 0);
+}
+
+static inline int lm_apply(struct lm *m, struct lm_write_ *w, bool keep)
+{
+    w->version = 0;
+    if (w->value && keep) {
+        int rc = lm_put(m, w->key, w->value, &w->life, 0);
+
+        w->version = rc == 0 ? m->cells[w->key].version : 0;
+        return rc;
+    }
     lm_remove_cell(m, w->key);
     if (w->value) /* accepted, and not kept */
         lm_discarded(m, w->key, *w->value);
     return 0;
 }
 
-static inline void lm_accept(struct lm *m, const struct lm_write_ *w, bool keep)
+static inline void lm_accept(struct lm *m, struct lm_write_ *w, bool keep)
 {
     if (lm_apply(m, w, keep) != 0)
         (void)lm_apply(m, w, false);
@@ -1203,6 +1279,8 @@ static inline int lm_begin_write(struct lm *m, struct lm_write_ *w)
     r = lm_find(m, w->key);
     if (r != NULL && r->writes)
         return CACHE_EBUSY; /* we are writing it ourselves */
+    if (!lm_expects(m, w))
+        return CACHE_ECONFLICT;
     lm_overtake(m, w->key);
     rc = lm_take(m, w->key, true, &w->record);
     if (rc == 0)
@@ -1245,8 +1323,10 @@ static inline int lm_write_behind(struct lm *m, struct lm_write_ *w)
     struct lm_dirty *d = &m->dirty[w->key];
     struct cache_wb_stats *stats = &m->stats.writes;
 
+    if (!lm_expects(m, w))
+        return CACHE_ECONFLICT;
     while (!d->dirty && lm_n_dirty(m) == m->config.write_behind.max_dirty) {
-        if (m->config.when_full == CACHE_FULL_REFUSE) {
+        if (m->config.when_full != CACHE_FULL_WRITE_THROUGH) {
             stats->n_refused++;
             return CACHE_EFULL;
         }
@@ -1265,7 +1345,15 @@ static inline int lm_write_behind(struct lm *m, struct lm_write_ *w)
     return 0;
 }
 
-static inline int lm_write_one(struct lm *m, struct lm_write_ *w)
+/* The store has all that is dirty; in these runs it does not fail then. */
+static inline void lm_settle(struct lm *m, const struct cache_writing *how)
+{
+    if ((how->ack ? how->ack : m->config.ack) == CACHE_ACK_STORE)
+        lm_push(m, UINT32_MAX);
+}
+
+/* `waits`: for the store, if that is who acknowledges. */
+static inline int lm_write_one(struct lm *m, struct lm_write_ *w, bool waits)
 {
     bool keep = lm_keeps(m, w->how);
     int rc = lm_prepare(m, w);
@@ -1282,11 +1370,12 @@ static inline int lm_write_one(struct lm *m, struct lm_write_ *w)
     }
     if (m->config.writes == CACHE_WRITE_BEHIND && !w->how->skip_store) {
         rc = lm_write_behind(m, w);
-        if (rc == 0 &&
-            (w->how->ack ? w->how->ack : m->config.ack) == CACHE_ACK_STORE)
-            lm_push(m, UINT32_MAX);
+        if (rc == 0 && waits)
+            lm_settle(m, w->how);
         return rc;
     }
+    if (!lm_expects(m, w))
+        return CACHE_ECONFLICT;
     lm_overtake(m, w->key);
     return lm_apply(m, w, keep);
 }
@@ -1296,6 +1385,7 @@ static inline int lm_write_many(struct lm *m, const struct lm_op *op,
 {
     struct lm_write_ writes[LM_MANY];
     size_t first = 0, end, i;
+    bool some = false; /* was written */
     int rc = lm_alloc(m);
 
     for (i = 0; i < op->n; i++) {
@@ -1303,12 +1393,17 @@ static inline int lm_write_many(struct lm *m, const struct lm_op *op,
         writes[i].key = op->keys[i];
         writes[i].value = op->kind == LM_PUT_MANY ? &op->values[i] : NULL;
         writes[i].how = how;
+        writes[i].expected = NULL;
         writes[i].record = NULL;
     }
     if (rc != 0)
         return rc;
-    for (i = 0; i < op->n && !lm_goes_through(m, how); i++)
-        status[i] = lm_write_one(m, &writes[i]);
+    for (i = 0; i < op->n && !lm_goes_through(m, how); i++) {
+        status[i] = lm_write_one(m, &writes[i], false);
+        some = some || status[i] == 0;
+    }
+    if (some && m->config.writes == CACHE_WRITE_BEHIND) /* once for all */
+        lm_settle(m, how);
     for (first = i; first < op->n; first = end) {
         for (end = first; end < op->n; end++) {
             status[end] = lm_prepare(m, &writes[end]);
@@ -1535,7 +1630,64 @@ static inline void lm_do_write(struct lm *m, struct lm_op *op)
     w.key = op->keys[0];
     w.value = op->kind == LM_REMOVE ? NULL : &op->values[0];
     w.how = &how;
-    CHECK_EQ(op->rc, lm_write_one(m, &w));
+    if (op->kind == LM_PUT_IF_VERSION)
+        w.expected = &op->expected;
+    CHECK_EQ(op->rc, w.expected && !lm_versions(m) ? CACHE_EINVAL
+                                                   : lm_write_one(m, &w, true));
+    CHECK_EQ(op->version, op->with && op->want_version && op->rc == 0
+                              ? w.version
+                              : LM_UNTOUCHED);
+}
+
+static inline uint64_t lm_ms_of(const struct lm *m, uint64_t tick)
+{
+    return tick == LM_FOREVER ? CACHE_NEVER
+                              : m->start_ms + tick * m->config.cache.tick_ms;
+}
+
+static inline void lm_do_entry(const struct lm *m, const struct lm_op *op)
+{
+    static const struct cache_loading_entry untouched;
+    static const enum cache_verdict verdicts[] = {
+        CACHE_VERDICT_FRESH,    CACHE_VERDICT_REFRESH, CACHE_VERDICT_STALE,
+        CACHE_VERDICT_FALLBACK, CACHE_VERDICT_FAILED,  CACHE_VERDICT_NEGATIVE,
+    };
+    const struct lm_cell *cell = &m->cells[op->keys[0]];
+    enum lm_verdict verdict = lm_verdict_of(m, op->keys[0]);
+    const struct cache_loading_entry *e = &op->entry;
+
+    CHECK_EQ(op->rc, verdict == LM_GONE ? CACHE_EKEY : 0);
+    if (op->rc != 0) {
+        CHECK(memcmp(e, &untouched, sizeof *e) == 0);
+        return;
+    }
+    CHECK_EQ(e->verdict, verdicts[verdict]);
+    CHECK_EQ(e->error, cell->life.error);
+    CHECK_EQ(e->dirty, m->dirty[op->keys[0]].dirty);
+    CHECK_EQ(e->refresh_ms, lm_ms_of(m, cell->life.refresh));
+    CHECK_EQ(e->fresh_ms, lm_ms_of(m, cell->life.fresh));
+    CHECK_EQ(e->stale_ms, lm_ms_of(m, cell->life.stale));
+    CHECK_EQ(e->dead_ms, lm_ms_of(m, cell->life.dead));
+    CHECK_EQ(e->entry.expires_ms, lm_ms_of(m, cell->over));
+    CHECK_EQ(e->entry.version, cell->version);
+}
+
+/* Each value once, and no more of them than were asked for. */
+static inline void lm_do_each(const struct lm *m, const struct lm_op *op)
+{
+    bool seen[LM_KEYS] = { false };
+    uint32_t n = 0, i;
+
+    for (i = 0; i < LM_KEYS; i++)
+        n += lm_has_value(lm_verdict_of(m, i));
+    CHECK_EQ(op->n_seen, op->budget < n ? op->budget + 1 : n);
+    for (i = 0; i < op->n_seen; i++) {
+        unsigned key = op->seen[i];
+
+        CHECK(!seen[key] && lm_has_value(lm_verdict_of(m, key)));
+        CHECK_EQ(op->seen_values[i], m->cells[key].value);
+        seen[key] = true;
+    }
 }
 
 static inline void lm_do(struct lm *m, struct lm_op *op)
@@ -1553,6 +1705,7 @@ static inline void lm_do(struct lm *m, struct lm_op *op)
         m->held[op->slot] = 0;
         break;
     case LM_PUT:
+    case LM_PUT_IF_VERSION:
     case LM_PUT_TTL:
     case LM_PUT_MANY:
     case LM_REMOVE:
@@ -1565,6 +1718,8 @@ static inline void lm_do(struct lm *m, struct lm_op *op)
         CHECK_EQ(op->rc, lm_n_dirty(m));
         break;
     case LM_TICK: lm_reclaim(m, op->budget); break;
+    case LM_ENTRY: lm_do_entry(m, op); break;
+    case LM_EACH: lm_do_each(m, op); break;
     case LM_CLOSE: lm_close(m, op); break;
     default: lm_do_read(m, op);
     }
@@ -1633,6 +1788,7 @@ static inline void lm_compare_stats(const struct lm *m, uint64_t used_bytes)
     }
     CHECK_EQ(m->subject->stats(&s), 0);
     CHECK_EQ(s.cells.hits, e->cells.hits);
+    CHECK_EQ(s.cells.misses, e->misses);
     CHECK_EQ(s.cells.inserts, e->cells.inserts);
     CHECK_EQ(s.cells.replaces, e->cells.replaces);
     CHECK_EQ(s.cells.removes, e->cells.removes);
@@ -1677,7 +1833,11 @@ static inline void lm_compare(struct lm *m, uint32_t n_keys_copied)
     for (i = 0; i < LM_KEYS; i++) {
         if (m->cells[i].there && m->cells[i].life.draws)
             lm_learn_life(m, i);
+        if (m->subject->contains(i) != lm_live(m, i))
+            lm_print_key(m, i);
         CHECK_EQ(m->subject->contains(i), lm_live(m, i));
+        CHECK_EQ(m->subject->version(i),
+                 lm_live(m, i) ? m->cells[i].version : 0);
 #ifdef LM_LIVES
         if (lm_live(m, i)) {
             struct cache_life real;

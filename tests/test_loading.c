@@ -2387,6 +2387,104 @@ static void calls_without_memory_fail_and_nothing_changes(void)
 
 /* --- the table ----------------------------------------------------------- */
 
+/* --- versions ------------------------------------------------------------ */
+
+static int write_edition(const uint64_t *key, const uint64_t *value,
+                         const struct cache_storing *storing, void *user)
+{
+    (void)key, (void)value, (void)storing, (void)user;
+    return 0;
+}
+
+static int remove_edition(const uint64_t *key,
+                          const struct cache_storing *storing, void *user)
+{
+    return write_edition(key, NULL, storing, user);
+}
+
+CACHE_DEFINE_LOADING_WITH(editions, uint64_t, uint64_t, cache_hash_u64,
+                          cache_equal_u64, CACHE_META_VERSION,
+                          .store = write_edition, .remove = remove_edition);
+
+static struct editions the_editions;
+
+/* Loads key 1 anew, whatever is there: a value of this version. */
+static int reload(uint64_t value, uint64_t version)
+{
+    static const struct cache_reading anew = { .skip_read = true };
+    const struct cache_loaded loaded = { .version = version };
+    struct cache_claim claim;
+
+    CHECK_EQ(editions_claim_with(&the_editions, 1, &got, &claim, &anew),
+             CACHE_CLAIM_MISS_YOU_LOAD);
+    return editions_commit_with(&the_editions, &claim, value, &loaded);
+}
+
+static void a_load_of_the_same_version_is_fresh_again_an_older_is_not_kept(void)
+{
+    struct cache_loading_config config = aging();
+
+    CHECK_EQ(editions_init(&the_editions, &config), 0);
+    CHECK_EQ(reload(10, 5), 0);
+    now_ms += 120; /* stale */
+    CHECK_EQ(editions_get(&the_editions, 1, &got), CACHE_FOUND_STALE);
+    CHECK_EQ(reload(9, 4), CACHE_ECONFLICT);
+    CHECK_EQ(editions_get(&the_editions, 1, &got), CACHE_FOUND_STALE);
+    CHECK_EQ(reload(10, 5), 0);
+    CHECK_EQ(editions_get(&the_editions, 1, &got), CACHE_FOUND);
+    CHECK_EQ(got, 10);
+    editions_destroy(&the_editions);
+}
+
+static void what_is_gone_or_none_is_newer_than_no_load(void)
+{
+    struct cache_loading_config config = basic();
+    struct cache_claim claim;
+
+    config.freshness.negative_ttl_ms = 1000;
+    CHECK_EQ(editions_init(&the_editions, &config), 0);
+    CHECK_EQ(reload(10, 5), 0);
+    editions_invalidate(&the_editions, CACHE_INVALIDATE_HARD);
+    CHECK_EQ(reload(9, 4), 0);
+    CHECK_EQ(editions_get(&the_editions, 1, &got), CACHE_FOUND);
+    CHECK_EQ(got, 9);
+    CHECK_EQ(editions_claim(&the_editions, 2, &got, &claim),
+             CACHE_CLAIM_MISS_YOU_LOAD);
+    CHECK_EQ(editions_remove(&the_editions, 1), 0);
+    CHECK_EQ(editions_commit_negative(&the_editions, &claim), 0);
+    CHECK_EQ(editions_claim(&the_editions, 1, &got, &claim),
+             CACHE_CLAIM_MISS_YOU_LOAD);
+    CHECK_EQ(editions_commit_negative(&the_editions, &claim), 0);
+    CHECK_EQ(reload(8, 1), 0);
+    CHECK_EQ(editions_get(&the_editions, 1, &got), CACHE_FOUND);
+    CHECK_EQ(got, 8);
+    editions_destroy(&the_editions);
+}
+
+static void a_write_that_is_refused_for_its_version_leaves_a_load_alone(void)
+{
+    static const enum cache_strategy strategies[] = { CACHE_ASIDE,
+                                                      CACHE_WRITE_THROUGH,
+                                                      CACHE_WRITE_AROUND };
+    size_t i;
+
+    for (i = 0; i < sizeof strategies / sizeof *strategies; i++) {
+        struct cache_loading_config config = basic();
+        struct cache_claim claim;
+
+        config.writes = strategies[i];
+        CHECK_EQ(editions_init(&the_editions, &config), 0);
+        CHECK_EQ(editions_claim(&the_editions, 1, &got, &claim),
+                 CACHE_CLAIM_MISS_YOU_LOAD);
+        CHECK_EQ(editions_put_if_version(&the_editions, 1, 10, 7),
+                 CACHE_ECONFLICT);
+        CHECK_EQ(editions_commit(&the_editions, &claim, 11), 0);
+        CHECK_EQ(editions_get(&the_editions, 1, &got), CACHE_FOUND);
+        CHECK_EQ(got, 11);
+        editions_destroy(&the_editions);
+    }
+}
+
 static const struct test tests[] = {
     TEST(one_who_misses_loads_and_the_others_wait),
     TEST(of_those_who_see_a_stale_value_one_refreshes_it),
@@ -2461,6 +2559,9 @@ static const struct test tests[] = {
     TEST(keys_of_claims_are_the_caches_own),
     TEST(a_key_that_cannot_be_copied_is_refused_and_nothing_changes),
     TEST(a_failing_load_of_a_heavy_key_weighs_nothing),
+    TEST(a_load_of_the_same_version_is_fresh_again_an_older_is_not_kept),
+    TEST(what_is_gone_or_none_is_newer_than_no_load),
+    TEST(a_write_that_is_refused_for_its_version_leaves_a_load_alone),
     TEST(init_without_memory_changes_nothing),
     TEST(a_wrong_config_is_refused_and_nothing_is_touched),
     TEST(calls_without_memory_fail_and_nothing_changes),

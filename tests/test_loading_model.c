@@ -43,6 +43,8 @@ static struct {
     unsigned n_ops;
     struct cache_claim claims[LM_SLOTS];
     bool behind, jitters, partial;
+    bool pauses;  /* CACHE_FULL_PAUSE: in vain, there is no other thread */
+    bool passing; /* each look at the clock takes a millisecond */
 } world;
 
 static unsigned draw(unsigned n)
@@ -69,6 +71,18 @@ static void pass_time(uint64_t ms)
         lm_write(&model, LM_TIME)->value = world.now_ms;
 }
 
+/* Of a key: about the latest, or the same again. */
+static uint64_t draw_version(unsigned key)
+{
+    uint64_t version = model.latest + draw(8);
+
+    if (one_in(40))
+        return CACHE_MAX_VERSION + 1;
+    if (one_in(3))
+        return model.cells[key].version;
+    return version > 6 ? version - 6 : 1;
+}
+
 static int world_load(unsigned key, uint64_t *value,
                       struct cache_loaded *loaded)
 {
@@ -77,6 +91,7 @@ static int world_load(unsigned key, uint64_t *value,
 
     CHECK_EQ(loaded->ttl_ms, 0);
     CHECK_EQ(loaded->lifetime_ms, 0);
+    CHECK_EQ(loaded->version, 0);
     CHECK_EQ(loaded->status, 0);
     act(false);
     if (one_in(6)) { /* somebody else has written to the store */
@@ -95,6 +110,8 @@ static int world_load(unsigned key, uint64_t *value,
         loaded->ttl_ms = one_in(5) ? CACHE_NEVER : 1 + draw(200);
     if (one_in(6))
         loaded->lifetime_ms = one_in(5) ? CACHE_NEVER : 1 + draw(200);
+    if (lm_versions(&model) && !model.config.store && one_in(4))
+        loaded->version = draw_version(key);
     line = lm_write(&model, LM_LOADED);
     line->key = key;
     line->value = *value;
@@ -170,6 +187,7 @@ static void world_free(void *memory, void *user)
 static uint64_t world_now(void *user)
 {
     (void)user;
+    world.now_ms += world.passing;
     return world.now_ms;
 }
 
@@ -246,6 +264,7 @@ static void execute(struct cache_store_item *item)
     model.lines[model.n_lines - 1].status = item->status;
     model.lines[model.n_lines - 1].loaded.ttl_ms = 0;
     model.lines[model.n_lines - 1].loaded.lifetime_ms = 0;
+    model.lines[model.n_lines - 1].loaded.version = 0;
     model.lines[model.n_lines - 1].expires_ms = item->expires_ms;
 }
 
@@ -377,6 +396,15 @@ KIND(word);
 KIND(triple);
 KIND(text);
 
+/* What name_each shows. */
+static bool sees(struct lm_op *op, unsigned key, uint64_t value)
+{
+    CHECK(op->n_seen < LM_KEYS);
+    op->seen[op->n_seen] = key;
+    op->seen_values[op->n_seen] = value;
+    return op->n_seen++ < op->budget;
+}
+
 /* --- subjects: a type and its operations with keys as numbers ------------ */
 
 #define CALLS(name, of)                                                        \
@@ -468,6 +496,10 @@ KIND(text);
             op->rc = name##_put_many(&name##_cache, keys, op->values, op->n,   \
                                      status);                                  \
             break;                                                             \
+        case LM_PUT_IF_VERSION:                                                \
+            op->rc = name##_put_if_version(&name##_cache, keys[0],             \
+                                           op->values[0], op->expected);       \
+            break;                                                             \
         case LM_REMOVE:                                                        \
             op->rc = op->with ? name##_remove_with(&name##_cache, keys[0],     \
                                                    &op->writing)               \
@@ -476,6 +508,11 @@ KIND(text);
         default:                                                               \
             op->rc = name##_remove_many(&name##_cache, keys, op->n, status);   \
         }                                                                      \
+    }                                                                          \
+    static bool name##_sees(const of##_key *key, const uint64_t *value,        \
+                            void *user)                                        \
+    {                                                                          \
+        return sees((struct lm_op *)user, of##_number(key), *value);           \
     }                                                                          \
     static void name##_run(struct lm_op *op)                                   \
     {                                                                          \
@@ -487,6 +524,7 @@ KIND(text);
         case LM_COMMIT_NEGATIVE:                                               \
         case LM_ABANDON: name##_run_claims(op); break;                         \
         case LM_PUT:                                                           \
+        case LM_PUT_IF_VERSION:                                                \
         case LM_PUT_TTL:                                                       \
         case LM_PUT_MANY:                                                      \
         case LM_REMOVE:                                                        \
@@ -503,6 +541,11 @@ KIND(text);
                    op->budget == UINT32_MAX)                                   \
                 CHECK(++rounds < 4);                                           \
             break;                                                             \
+        case LM_ENTRY:                                                         \
+            op->rc = name##_entry(&name##_cache, of##_make(op->keys[0]),       \
+                                  &op->entry);                                 \
+            break;                                                             \
+        case LM_EACH: name##_each(&name##_cache, name##_sees, op); break;      \
         case LM_CLOSE:                                                         \
             op->rc = name##_close(&name##_cache, 0, &op->n_lost);              \
             break;                                                             \
@@ -544,6 +587,17 @@ KIND(text);
             &name##_cache.front, &key,                                         \
             name##__front_hash(&name##_cache.front, &key), see_life, out);     \
     }                                                                          \
+    static uint64_t name##_do_version(unsigned n)                              \
+    {                                                                          \
+        of##_key key = of##_make(n);                                           \
+        uint64_t version = 0;                                                  \
+                                                                               \
+        (void)name##__front_visit(                                             \
+            &name##_cache.front, &key,                                         \
+            name##__front_hash(&name##_cache.front, &key), see_version,        \
+            &version);                                                         \
+        return version;                                                        \
+    }                                                                          \
     static bool name##_do_contains(unsigned n)                                 \
     {                                                                          \
         struct cache_life life;                                                \
@@ -557,6 +611,14 @@ static uint32_t see_life(struct cache_life *life, const void *value,
 {
     (void)value, (void)version;
     *(struct cache_life *)arg = *life;
+    return 0;
+}
+
+static uint32_t see_version(struct cache_life *life, const void *value,
+                            uint64_t version, void *arg)
+{
+    (void)life, (void)value;
+    *(uint64_t *)arg = version;
     return 0;
 }
 
@@ -618,6 +680,7 @@ static uint32_t see_life(struct cache_life *life, const void *value,
             name##_do_check,                                                   \
             name##_do_contains,                                                \
             name##_do_life,                                                    \
+            name##_do_version,                                                 \
         };                                                                     \
                                                                                \
         return s;                                                              \
@@ -629,9 +692,11 @@ static uint32_t see_life(struct cache_life *life, const void *value,
 #define TEXT_KEYS .key_copy = copy_text, .key_free = free_text
 
 SUBJECT(ONE, bare, word, 0, cache_hash_u64, cache_equal_u64, .on_event = NULL);
-SUBJECT(ONE, words, word, CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_u64,
+SUBJECT(ONE, words, word,
+        CACHE_STATS | CACHE_POLICY_DYNAMIC | CACHE_META_VERSION, cache_hash_u64,
         cache_equal_u64, .on_remove = word_left, .on_event = words_happens);
-SUBJECT(ONE, calls, word, CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_u64,
+SUBJECT(ONE, calls, word,
+        CACHE_STATS | CACHE_POLICY_DYNAMIC | CACHE_META_VERSION, cache_hash_u64,
         cache_equal_u64, .on_remove = word_left, .load = word_load,
         .store = word_store, .remove = word_remove, .on_event = calls_happens);
 SUBJECT(ONE, triples, triple,
@@ -642,19 +707,20 @@ SUBJECT(ONE, triples, triple,
 SUBJECT(ONE, texts, text, CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_str,
         cache_equal_str, TEXT_KEYS, .on_remove = text_left,
         .on_event = texts_happens);
-SUBJECT(ONE, text_calls, text, CACHE_STATS | CACHE_SIEVE, cache_hash_str,
-        cache_equal_str, TEXT_KEYS, .on_remove = text_left, .load = text_load,
-        .store = text_store, .remove = text_remove);
+SUBJECT(ONE, text_calls, text, CACHE_STATS | CACHE_SIEVE | CACHE_META_VERSION,
+        cache_hash_str, cache_equal_str, TEXT_KEYS, .on_remove = text_left,
+        .load = text_load, .store = text_store, .remove = text_remove);
 SUBJECT(ALL, shared_bare, word, CACHE_PLAIN_DATA, cache_hash_u64,
         cache_equal_u64, .on_event = NULL);
 SUBJECT(ALL, shared_words, word,
-        CACHE_PLAIN_DATA | CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_u64,
-        cache_equal_u64, .on_remove = word_left,
-        .on_event = shared_words_happens);
-SUBJECT(ALL, shared_calls, word, CACHE_STATS | CACHE_POLICY_DYNAMIC,
+        CACHE_PLAIN_DATA | CACHE_STATS | CACHE_POLICY_DYNAMIC |
+            CACHE_META_VERSION,
         cache_hash_u64, cache_equal_u64, .on_remove = word_left,
-        .load = word_load, .load_many = word_load_many,
-        .store_many = shared_calls_store_many,
+        .on_event = shared_words_happens);
+SUBJECT(ALL, shared_calls, word,
+        CACHE_STATS | CACHE_POLICY_DYNAMIC | CACHE_META_VERSION, cache_hash_u64,
+        cache_equal_u64, .on_remove = word_left, .load = word_load,
+        .load_many = word_load_many, .store_many = shared_calls_store_many,
         .on_event = shared_calls_happens);
 SUBJECT(ALL, shared_triples, triple,
         CACHE_PLAIN_DATA | CACHE_STATS | CACHE_WEIGHED | CACHE_POLICY_DYNAMIC,
@@ -665,10 +731,11 @@ SUBJECT(ALL, counted, text, CACHE_STATS | CACHE_POLICY_DYNAMIC, cache_hash_str,
         cache_equal_str, TEXT_KEYS, .on_remove = text_left,
         .retain = world_retain, .on_event = counted_happens);
 SUBJECT(ALL, counted_calls, text,
-        CACHE_STATS | CACHE_WEIGHED | CACHE_POLICY_DYNAMIC, cache_hash_str,
-        cache_equal_str, TEXT_KEYS, .on_remove = text_left, .weigh = text_weigh,
-        .retain = world_retain, .load = text_load, .store = text_store,
-        .remove = text_remove, .on_event = counted_calls_happens);
+        CACHE_STATS | CACHE_WEIGHED | CACHE_POLICY_DYNAMIC | CACHE_META_VERSION,
+        cache_hash_str, cache_equal_str, TEXT_KEYS, .on_remove = text_left,
+        .weigh = text_weigh, .retain = world_retain, .load = text_load,
+        .store = text_store, .remove = text_remove,
+        .on_event = counted_calls_happens);
 
 typedef struct lm_subject (*subject_fn)(void);
 
@@ -717,6 +784,8 @@ static void draw_reading(struct lm_op *op)
     op->reading.skip_read = one_in(4);
     op->reading.skip_write = one_in(4);
     op->reading.skip_store = op->kind != LM_CLAIM && one_in(4);
+    if (lm_versions(&model) && one_in(3))
+        op->reading.min_version = draw_version(op->keys[0]);
 }
 
 static void draw_writing(struct lm_op *op)
@@ -742,6 +811,9 @@ static void draw_writing(struct lm_op *op)
         w->lifetime_ms = one_in(6)   ? 1 + draw(10)
                          : one_in(8) ? CACHE_NEVER
                                      : draw_ms();
+    op->want_version = one_in(2);
+    if (op->want_version)
+        w->version = &op->version;
     w->skip_write = one_in(6);
     w->skip_store = one_in(6);
     if (world.behind && world.failing == 0 && one_in(4))
@@ -769,6 +841,9 @@ static enum lm_kind draw_kind(void)
         [LM_INVALIDATE_KEY] = 3,
         [LM_FLUSH] = 2,
         [LM_TICK] = 2,
+        [LM_PUT_IF_VERSION] = 4,
+        [LM_ENTRY] = 2,
+        [LM_EACH] = 1,
     };
     unsigned sum = 0, at, k;
 
@@ -801,6 +876,10 @@ static struct lm_op *draw_op(void)
     CHECK(world.n_ops <= LM_OPS);
     memset(op, 0, sizeof *op);
     op->kind = draw_kind();
+    if (world.pauses &&
+        (op->kind == LM_PUT_MANY || op->kind == LM_REMOVE_MANY ||
+         op->kind == LM_PUT_IF_VERSION)) /* see waits_in_vain */
+        op->kind = LM_ENTRY;
     op->n = is_many(op->kind) ? draw(LM_MANY + 1) : 1;
     for (i = 0; i < LM_MANY; i++) {
         op->keys[i] = draw_key();
@@ -821,7 +900,13 @@ static struct lm_op *draw_op(void)
         op->with = true;
         op->loaded.ttl_ms = one_in(5) ? CACHE_NEVER : draw(200);
         op->loaded.lifetime_ms = one_in(5) ? CACHE_NEVER : draw(200);
+        if (lm_versions(&model) && one_in(2))
+            op->loaded.version = draw_version(op->keys[0]);
     }
+    op->version = LM_UNTOUCHED;
+    op->expected = one_in(3)   ? 0
+                   : one_in(4) ? draw_version(op->keys[0])
+                               : model.cells[op->keys[0]].version;
     op->loader = !strategy_loads() || one_in(2);
     op->want_out = one_in(2);
     op->want_status = !one_in(4);
@@ -914,6 +999,14 @@ static void draw_strategies(struct cache_loading_config *c)
         c->when_full = CACHE_FULL_WRITE_THROUGH;
     if (world.failing == 0 && one_in(3))
         c->ack = CACHE_ACK_STORE;
+    world.pauses = one_in(12);
+    if (!world.pauses)
+        return;
+    world.inside = false;
+    c->when_full = CACHE_FULL_PAUSE;
+    c->wait_ms = 2;
+    c->cache.now_ms = NULL;
+    c->cache.now = world_now;
 }
 
 static void draw_config(struct cache_loading_config *c)
@@ -942,7 +1035,8 @@ static void draw_config(struct cache_loading_config *c)
                     c->freshness.error_ttl_ms == 0 && s->removes;
     c->cache.capacity = model.evicts && !weighed ? 1 + draw(16) : 2 * LM_KEYS;
     if (s->shared) { /* where all may be in one shard */
-        c->cache.shards = model.evicts || one_in(2) ? 1 : 4;
+        c->cache.shards =
+            model.evicts || lm_versions(&model) || one_in(2) ? 1 : 4;
         c->cache.capacity *= c->cache.shards;
     }
     if (weighed)
@@ -996,13 +1090,31 @@ static void begin(const struct lm_subject *subject)
     world.recording = true;
 }
 
+/* A write that nobody will make room for. */
+static bool waits_in_vain(const struct lm_op *op)
+{
+    return world.pauses && !model.closed &&
+           (op->kind == LM_PUT || op->kind == LM_PUT_TTL ||
+            op->kind == LM_REMOVE) &&
+           !(op->with && op->writing.skip_store) &&
+           !model.dirty[op->keys[0]].dirty &&
+           lm_n_dirty(&model) == model.config.write_behind.max_dirty;
+}
+
 static void one_step(struct lm_op *op)
 {
     bool safe = world.behind && model.config.store == NULL;
 
+    world.passing = waits_in_vain(op);
     world.no_memory = !safe && one_in(10) ? 1 + draw(3) : 0;
     world.no_copy = one_in(10) ? 1 + draw(3) : 0;
     model.subject->run(op);
+    if (world.passing) {
+        CHECK(op->rc != CACHE_EFULL ||
+              world.now_ms >= model.now_ms + model.config.wait_ms);
+        model.now_ms = world.now_ms;
+        world.passing = false;
+    }
     lm_do(&model, op);
     lm_compare(&model, world.n_copies);
     CHECK_EQ(model.now_ms, world.now_ms);

@@ -858,6 +858,34 @@ static void what_is_invalidated_while_it_is_written_does_not_come_back(void)
     }
 }
 
+static int takes_its_time(uint64_t key)
+{
+    (void)key;
+    now_ms += 6;
+    return 0;
+}
+
+static void a_slow_store_takes_nothing_off_the_idle_time(void)
+{
+    EACH_KIND
+    {
+        struct cache_loading_config config =
+            config_of(CACHE_READ_THROUGH, CACHE_WRITE_THROUGH);
+
+        if (k->bytes)
+            continue;
+        config.cache.tick_ms = 10;
+        config.freshness.idle_ms = 45;
+        open_with(config);
+        now_ms += 3;
+        meanwhile = takes_its_time;
+        CHECK_EQ(put(1, 10), 0);
+        now_ms += 35; /* a tick before it is over */
+        expect_here(1, 10);
+        shut();
+    }
+}
+
 /* --- write-behind -------------------------------------------------------- */
 
 static void behind_the_cache_has_it_at_once_and_the_store_later(void)
@@ -1900,6 +1928,7 @@ static const struct test tests[] = {
     TEST(options_of_a_write_leave_out_the_store_or_the_cache),
     TEST(one_operation_of_a_key_is_at_the_store_at_a_time),
     TEST(what_is_invalidated_while_it_is_written_does_not_come_back),
+    TEST(a_slow_store_takes_nothing_off_the_idle_time),
     TEST(behind_the_cache_has_it_at_once_and_the_store_later),
     TEST(writes_of_one_key_coalesce),
     TEST(dirty_keys_are_read_from_the_buffer_whatever_happens_here),
