@@ -90,7 +90,414 @@
 #ifndef CACHE_LOADING_H
 #define CACHE_LOADING_H
 
-#include "cache_front.h"
+#include "cache_front_write.h"
+
+/* --- the front: making and unmaking -------------------------------------- */
+
+/* Which strategies go together, and what they need. */
+CACHE_COLD int cache__front_strategies(const struct cache_loading_config *c,
+                                       uint32_t hooks)
+{
+    const bool reads = c->reads == CACHE_READ_THROUGH;
+    const bool writes = c->writes != CACHE_ASIDE;
+    const bool behind = c->writes == CACHE_WRITE_BEHIND;
+    const struct cache_wb_config *wb = &c->write_behind;
+    const uint32_t loads = hooks & (CACHE__HAS_LOAD | CACHE__HAS_LOAD_MANY);
+    const bool stores =
+        (hooks & CACHE__HAS_STORE_MANY) ||
+        ((hooks & CACHE__HAS_STORE) && (hooks & CACHE__HAS_REMOVE));
+
+    if ((c->reads != CACHE_ASIDE && !reads) ||
+        c->writes == CACHE_READ_THROUGH || (int)c->writes < 0 ||
+        c->writes > CACHE_WRITE_AROUND)
+        return CACHE_ESTRATEGY;
+    if (behind && !reads) /* the program would load what is older */
+        return CACHE_ESTRATEGY;
+    if (c->store != NULL && ((!reads && !writes) || loads || stores))
+        return CACHE_ESTRATEGY;
+    if (!behind && (c->ack == CACHE_ACK_MEMORY || c->when_full ||
+                    wb->max_dirty || wb->max_batch || wb->max_in_flight ||
+                    wb->max_attempts || wb->on_dead_letter))
+        return CACHE_ESTRATEGY;
+#ifdef CACHE__THREADS
+    if (c->journal.path ? !behind : c->ack == CACHE_ACK_JOURNAL)
+        return CACHE_ESTRATEGY;
+#else
+    if (c->ack == CACHE_ACK_JOURNAL)
+        return CACHE_ESTRATEGY;
+#endif
+    if (c->store == NULL && ((reads && !loads) || (writes && !stores)))
+        return CACHE_ENOSTORE;
+#ifndef CACHE__THREADS
+    if (c->store != NULL && !(c->store->capabilities & CACHE_STORE_BLOCKS))
+        return CACHE_ENOSTORE;
+#endif
+    return 0;
+}
+
+/* Fills in the defaults.  Returns 0, or the first thing that is wrong. */
+CACHE_COLD int cache__front_config(struct cache_loading_config *out,
+                                   const struct cache_loading_config *config,
+                                   const struct cache_front_type *type,
+                                   uint32_t hooks)
+{
+    struct cache_wb_config *wb = &out->write_behind;
+    uint32_t tick_ms;
+    int rc;
+
+    if (config == NULL)
+        return CACHE_EINVAL;
+    *out = *config;
+    rc = cache__front_strategies(out, hooks);
+    if (rc != 0)
+        return rc;
+    if ((out->store != NULL || out->writes == CACHE_WRITE_BEHIND) &&
+        (out->key_codec == NULL || out->value_codec == NULL ||
+         out->key_codec->object_bytes != type->key_bytes ||
+         out->value_codec->object_bytes != type->value_bytes))
+        return CACHE_ENOCODEC;
+    if ((hooks & CACHE__HAS_RETAIN) && (type->options & CACHE_PLAIN_DATA))
+        return CACHE_ERETAIN; /* a hit copies without the lock */
+    if ((hooks & CACHE__HAS_RETAIN) && !type->shared)
+        return CACHE_ERETAIN;
+    if (out->cache.ttl_ms != 0) /* it is freshness.ttl_ms */
+        return CACHE_EFRESHNESS;
+    tick_ms = out->cache.tick_ms ? out->cache.tick_ms : CACHE_DEFAULT_TICK_MS;
+    rc = cache_freshness_check(&out->freshness, tick_ms);
+    if (rc != 0)
+        return rc;
+    if (out->max_claims == 0)
+        out->max_claims = CACHE_LOADING_DEFAULT_MAX_CLAIMS;
+    if (out->max_claims > CACHE_MAX_CAPACITY / 4)
+        return CACHE_ELIMIT;
+    if (out->claim_ms == 0)
+        out->claim_ms = CACHE_LOADING_DEFAULT_CLAIM_MS;
+    if (out->wait_ms == 0)
+        out->wait_ms = CACHE_LOADING_DEFAULT_WAIT_MS;
+    if (out->ack == CACHE_ACK_DEFAULT)
+        out->ack = out->writes == CACHE_WRITE_BEHIND ? CACHE_ACK_MEMORY
+                                                     : CACHE_ACK_STORE;
+#ifdef CACHE__THREADS
+    if (config->ack == CACHE_ACK_DEFAULT && out->journal.path)
+        out->ack = CACHE_ACK_JOURNAL;
+    if (out->journal.alloc == NULL && out->journal.free == NULL) {
+        out->journal.alloc = out->cache.alloc;
+        out->journal.free = out->cache.free;
+    }
+    if (out->journal.user == NULL)
+        out->journal.user = out->cache.user;
+#endif
+    if (out->writes != CACHE_WRITE_BEHIND)
+        return 0;
+    wb->max_key_bytes = out->key_codec->max_bytes;
+    wb->max_value_bytes = out->value_codec->max_bytes;
+    if ((wb->alloc == NULL) != (wb->free == NULL))
+        return CACHE_EALLOCATOR;
+    if (wb->user == NULL)
+        wb->user = out->cache.user;
+    return 0;
+}
+
+/* Lays the block out; with base = NULL it only says how large it is, 0 if it
+ * does not fit the address space. */
+CACHE_COLD size_t cache__front_place(struct cache_front *f, unsigned char *base)
+{
+    struct cache_claims *t = &f->claims;
+    const struct cache_codec *key_codec = f->config.key_codec;
+    const struct cache_codec *value_codec = f->config.value_codec;
+    size_t n = (size_t)f->config.max_claims + 1, at = 0;
+    size_t key_bytes = cache__round_up(f->type->key_bytes, 16);
+    size_t value_bytes =
+        f->type->shared ? cache__round_up(f->type->value_bytes, 16) : 0;
+    size_t key_max =
+        key_codec ? cache__round_up(key_codec->max_bytes, CACHE__LINE) : 0;
+    size_t value_max =
+        value_codec ? cache__round_up(value_codec->max_bytes, 16) : 0;
+    size_t records = cache__place(&at, n, sizeof *t->records);
+    size_t ages = cache__place(&at, n, sizeof *t->ages);
+    size_t heads = cache__place(&at, 2 * n, sizeof *t->heads);
+    bool times = (f->type->options & CACHE_TIMINGS) != 0;
+    size_t timings =
+        cache__place(&at, times ? CACHE__N_TIMINGS : 0, sizeof *f->timings);
+    size_t keys = cache__place(&at, n, key_bytes);
+    size_t values = cache__place(&at, n, value_bytes);
+    size_t scratch = cache__place(&at, 1, key_max);
+    uint32_t r;
+
+    (void)cache__place(&at, 1, value_max); /* behind the key */
+    if (at > CACHE__LAYOUT_LIMIT || base == NULL)
+        return at > CACHE__LAYOUT_LIMIT ? 0 : at;
+    memset(base, 0, keys); /* the rest is written before it is read */
+    t->records = (struct cache_pending *)(void *)(base + records);
+    t->ages = (struct cache_link *)(void *)(base + ages);
+    t->heads = (uint32_t *)(void *)(base + heads);
+    t->keys = base + keys;
+    t->values = base + values;
+    t->key_bytes = key_bytes;
+    t->value_bytes = value_bytes;
+    t->n = f->config.max_claims;
+    t->n_heads = 2 * t->n;
+    t->equal = f->type->equal;
+    for (r = t->n; r > 0; r--) {
+        t->records[r].chain = t->free_records;
+        t->free_records = r;
+    }
+    if (times)
+        f->timings = (struct cache_histogram *)(void *)(base + timings);
+    f->scratch = base + scratch;
+    f->key_max = key_max;
+    f->value_max = value_max;
+    return at;
+}
+
+CACHE_COLD void *cache__front_wb_alloc(size_t bytes, void *user)
+{
+    const struct cache_front *f = (const struct cache_front *)user;
+    const struct cache_wb_config *wb = &f->config.write_behind;
+
+    return wb->alloc ? wb->alloc(bytes, wb->user)
+                     : cache__front_alloc(f, bytes);
+}
+
+CACHE_COLD void cache__front_wb_free(void *memory, void *user)
+{
+    const struct cache_front *f = (const struct cache_front *)user;
+    const struct cache_wb_config *wb = &f->config.write_behind;
+
+    if (wb->free)
+        wb->free(memory, wb->user);
+    else
+        cache__front_free(f, memory);
+}
+
+#ifdef CACHE__THREADS
+/* A write of the journal becomes dirty again.  Where there are more of them
+ * than may be, the store gets some. */
+CACHE_COLD int cache__front_replay(const struct cache_store_item *item,
+                                   void *user)
+{
+    struct cache_front *f = (struct cache_front *)user;
+    uint64_t until_ms = cache__front_deadline(f, 0);
+    int rc;
+
+    cache__front_lock(f);
+    while ((rc = cache_wb_accepts(&f->writes, item)) == CACHE_EFULL &&
+           cache__clock_ms(&f->clock) < until_ms) {
+        cache__front_push(f, f->writes.config.max_batch, until_ms);
+        if (cache_wb_n_dirty(&f->writes) == f->writes.config.max_dirty)
+            cache__front_wait(f, CACHE__POLL_MS);
+    }
+    f->writes.version = item->version - 1;
+    if (rc == 0)
+        rc = cache_wb_write(&f->writes, item, cache__clock_ms(&f->clock));
+    cache__front_unlock(f);
+    return rc;
+}
+
+/* What was sent to the store while init went on has to come back. */
+CACHE_COLD void cache__front_recall(struct cache_front *f)
+{
+    cache__front_lock(f);
+    cache__front_collect(f);
+    while (f->behind && f->writes.n_in_flight > 0) {
+        cache__front_wait(f, CACHE__POLL_MS);
+        cache__front_collect(f);
+    }
+    cache__front_unlock(f);
+}
+
+CACHE_COLD int cache__front_open_journal(struct cache_front *f)
+{
+    int rc;
+
+    if (f->config.journal.path == NULL)
+        return 0;
+    rc = cache_journal_open(&f->journal, &f->config.journal,
+                            cache__front_replay, f);
+    f->config.journal.path = NULL; /* the caller's; used no more */
+    if (rc != 0) {
+        cache__front_recall(f);
+        return rc;
+    }
+    f->journals = true;
+    f->writes.version = cache_journal_last(&f->journal);
+    return 0;
+}
+#endif
+
+/* Makes the front of cells that are there: their clock is this one. */
+CACHE_COLD int cache__front_init(struct cache_front *f,
+                                 const struct cache_front_type *type,
+                                 uint32_t hooks,
+                                 const struct cache_loading_config *full,
+                                 const struct cache_clock *clock, uint64_t seed)
+{
+    struct cache_front before = *f;
+    size_t bytes;
+    int rc = 0;
+
+    memset(f, 0, sizeof *f);
+    f->type = type;
+    f->hooks = hooks;
+    f->config = *full;
+    f->clock = *clock;
+    f->clock.tick = 1;
+    f->epoch = 1;
+    f->random = seed;
+    f->idles = full->freshness.idle_ms != 0;
+    f->behind = full->writes == CACHE_WRITE_BEHIND;
+    f->threads = type->shared || full->store != NULL;
+    bytes = cache__front_place(f, NULL);
+    if (bytes == 0)
+        rc = CACHE_ESIZE;
+    else if ((f->memory = cache__front_alloc(f, bytes)) == NULL)
+        rc = CACHE_ENOMEM;
+    else
+        (void)cache__front_place(f, (unsigned char *)f->memory);
+    if (rc == 0 && f->behind) {
+        struct cache_wb_config wb = full->write_behind;
+
+        wb.on_dead_letter = cache__front_letter;
+        wb.alloc = cache__front_wb_alloc;
+        wb.free = cache__front_wb_free;
+        wb.user = f;
+        rc = cache_wb_init(&f->writes, &wb);
+    }
+#ifdef CACHE__THREADS
+    if (rc == 0)
+        rc = cache__front_make_locks(f);
+    if (rc == 0) {
+        rc = cache__front_open_journal(f);
+        if (rc != 0)
+            cache__front_break_locks(f);
+    }
+#endif
+    if (rc != 0) {
+        if (f->behind)
+            cache_wb_destroy(&f->writes);
+        cache__front_free(f, f->memory);
+        *f = before;
+        return rc;
+    }
+    f->open = true;
+    return 0;
+}
+
+/* What is dirty and in the journal is not lost.  Returns 0, or why the journal
+ * does not have it. */
+CACHE_COLD int cache__front_close_journal(struct cache_front *f)
+{
+#ifdef CACHE__THREADS
+    if (!f->journals)
+        return 0;
+    f->journals = false;
+    f->safe = true;
+    return cache_journal_close(&f->journal);
+#else
+    (void)f;
+    return 0;
+#endif
+}
+
+/* name_close, without the type: from now on nothing is written. */
+CACHE_COLD int cache__front_close(struct cache_front *f, uint64_t timeout_ms,
+                                  uint64_t *n_lost)
+{
+    uint64_t until_ms;
+    bool in_time = true;
+    int rc;
+
+    if (n_lost)
+        *n_lost = 0;
+    if (f->type == NULL)
+        return 0;
+    cache__front_lock(f);
+    f->open = false;
+    until_ms = cache__sum_ms(cache__clock_ms(&f->clock), timeout_ms);
+    while (f->behind && cache_wb_n_dirty(&f->writes) > 0 && in_time) {
+        /* Without time, everything is tried once. */
+        cache__front_push(f, UINT32_MAX, timeout_ms ? until_ms : CACHE_NEVER);
+        in_time = cache__clock_ms(&f->clock) < until_ms;
+        if (cache_wb_n_dirty(&f->writes) > 0 && in_time)
+            cache__front_wait(f, CACHE__POLL_MS);
+    }
+    while (f->behind && f->writes.n_in_flight > 0) {
+        cache__front_wait(f, CACHE__POLL_MS);
+        cache__front_collect(f);
+    }
+    rc = cache__front_close_journal(f);
+    if (f->behind)
+        (void)cache_wb_give_up(&f->writes);
+    if (n_lost)
+        *n_lost = f->n_lost;
+    if (f->n_lost + f->writes.stats.n_dead > 0)
+        rc = CACHE_EDEADLETTER;
+    cache__front_unlock(f);
+    return rc;
+}
+
+CACHE_COLD void cache__front_destroy(struct cache_front *f)
+{
+    uint32_t r;
+
+    if (f->type == NULL)
+        return;
+    (void)cache__front_close(f, 0, NULL);
+    for (r = 1; r <= f->claims.n; r++)
+        if (f->claims.records[r].state == CACHE_PENDING_LOAD)
+            cache__front_release(f, r, CACHE__ASK_AGAIN);
+    CACHE_ASSERT(f->claims.n_used == 0 && "a loading cache is destroyed while "
+                                          "it is in use");
+    if (f->behind)
+        cache_wb_destroy(&f->writes);
+#ifdef CACHE__THREADS
+    cache__front_break_locks(f);
+#endif
+    cache__front_free(f, f->memory);
+    memset(f, 0, sizeof *f);
+}
+
+/* What the front has to say; the cells' part is the caller's. */
+CACHE_COLD int cache__front_stats(struct cache_front *f,
+                                  struct cache_loading_stats *out)
+{
+    if ((f->type->options & CACHE_STATS) == 0)
+        return CACHE_EINVAL;
+    cache__front_lock(f);
+    *out = f->stats;
+    if (f->behind) {
+        out->n_dirty = cache_wb_n_dirty(&f->writes);
+        out->writes = f->writes.stats;
+    }
+    cache__front_unlock(f);
+    return 0;
+}
+
+/* name_timing, without the type. */
+CACHE_COLD int cache__front_timing(struct cache_front *f,
+                                   enum cache_timing what,
+                                   struct cache_histogram *out)
+{
+    if (f->timings == NULL || (uint32_t)what > (uint32_t)CACHE_TIMING_WRITE)
+        return CACHE_EINVAL;
+    memset(out, 0, sizeof *out);
+    cache_histogram_merge(out, &f->timings[what]);
+    return 0;
+}
+
+CACHE_COLD const char *cache__front_check(struct cache_front *f)
+{
+    const char *broken;
+
+    cache__front_lock(f);
+    broken = cache__claims_check(&f->claims);
+    if (!broken && f->behind)
+        broken = cache_wb_check(&f->writes);
+    if (!broken && (f->hard > f->soft || f->soft > f->epoch))
+        broken = "epochs: out of order";
+    cache__front_unlock(f);
+    return broken;
+}
 
 /* --- making a type ------------------------------------------------------- */
 

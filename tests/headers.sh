@@ -19,7 +19,7 @@ compile() { # compiler standard file
 for header in *.h stores/*.h codecs/*.h; do
     # libuv's and POSIX' own headers do not go with a strict standard.
     standards="c11 c17 gnu2x"
-    grep -q -E '#include (<(uv|pthread)\.h>|"(\.\./)?cache_(front|journal|loading)\.h")' \
+    grep -q -E '#include (<(uv|pthread)\.h>|"(\.\./)?cache_(front|front_read|front_write|journal|loading)\.h")' \
         "$header" && standards="gnu11 gnu17 gnu2x"
     file=build/headers/$(echo "$header" | tr / _)
     printf '#include "%s"\n#include "%s"\nint main(void) { return 0; }\n' \
