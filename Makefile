@@ -54,14 +54,10 @@ CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
-# Those that crash processes and have threads: under ASan in check-all.
-asan_first = $(filter-out build/asan/test_journal build/asan/test_loading_crash \
-    build/asan/test_loading_shared,$(asan))
-tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
-clang = $(TESTS:%=build/clang/%)
-examples = $(EXAMPLES:%=build/examples/%)
-scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
-    tests/hitratio.sh tests/shared_controls.sh
+# The others crash processes, have threads or run long: under ASan in check-all.
+asan_later = test_journal test_loading_crash test_loading_model \
+    test_loading_shared test_shared_model test_shared_stress
+asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
 
 .PHONY: run test check-all bench bench-journal bench-loading hitratio hitratio-table codegen \
     icount install format clean setup-run setup-test setup-bench setup-hitratio \
