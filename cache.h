@@ -168,6 +168,7 @@ enum cache_option {
     CACHE__OWN_TIME = 0x80000, /* the value says itself until when it is good:
                                   a look without the lock asks no clock */
     CACHE__TIMED = CACHE_EXPIRY | CACHE_META_TIMES, /* either reads the clock */
+    CACHE__META = CACHE_META_TIMES | CACHE_META_COUNT | CACHE_META_VERSION,
     CACHE__POLICY_BITS = 0x3f,
     CACHE__FEATURE_BITS = 0x39f00
 };
@@ -669,6 +670,17 @@ struct cache__times {
     uint32_t accessed; /* never falls */
 };
 
+/* Where the metadata is.  It stands in the line before the nodes, in caches that
+ * have some, so that others are as small as without. */
+struct cache__meta {
+    struct cache__times *times; /* per slot, with CACHE_META_TIMES */
+    uint32_t *counts;           /* per slot: uses, with CACHE_META_COUNT */
+    uint64_t *versions; /* per slot: of its value, 0 in every free slot, with
+                           CACHE_META_VERSION */
+    uint64_t version;   /* the highest that a value of this cache has had */
+    uint64_t given;     /* of the value that is being stored; 0 = version + 1 */
+};
+
 /* Memory that init asked for. */
 struct cache__block {
     void *memory;  /* NULL = the caller's, not ours to free */
@@ -722,12 +734,8 @@ struct cache {
     uint64_t (*now)(void *user);
     const uint64_t *now_ms; /* instead of now; or NULL */
     void *user;
-    struct cache__block block;  /* where all of it is */
-    size_t total_bytes;         /* its size */
-    struct cache__times *times; /* per slot.  NULL without CACHE_META_TIMES */
-    uint32_t *counts;   /* per slot: uses.  NULL without CACHE_META_COUNT */
-    uint64_t *versions; /* per slot: of its value, 0 in every free slot.  NULL
-                           without CACHE_META_VERSION */
+    struct cache__block block; /* where all of it is */
+    size_t total_bytes;        /* its size */
     struct cache_stats stats;
 
     uint32_t len;        /* entries now, expired ones included */
@@ -737,10 +745,8 @@ struct cache {
                             callbacks have yet to hear of */
     struct cache__leavers *leavers; /* of a shard: values of which callbacks
                                        will hear when the lock is released */
-    uint64_t version; /* the highest that a value of this cache has had */
-    uint64_t given;   /* of the value that is being stored; 0 = version + 1 */
-    uint32_t soon;    /* a slot that is likely to leave soon; or 0 */
-    bool busy;        /* a callback of this cache is running */
+    uint32_t soon; /* a slot that is likely to leave soon; or 0 */
+    bool busy;     /* a callback of this cache is running */
 };
 
 /* At the start of a struct of as many keys and values. */
@@ -767,6 +773,15 @@ struct cache_type {
     void (*collect)(struct cache *c, uint32_t slot); /* of a shard: the value in
                            a slot of the list `leaving` goes to c->leavers */
 };
+
+#define CACHE__LINE 64u /* arrays start on a cache line */
+
+/* Of a cache that has metadata. */
+CACHE_INLINE struct cache__meta *cache__meta(const struct cache *c)
+{
+    return (struct cache__meta *)(void *)((unsigned char *)c->nodes -
+                                          CACHE__LINE);
+}
 
 #define CACHE__FREE 0x80000000u /* in `chain`: the slot holds no entry */
 
@@ -1222,9 +1237,9 @@ CACHE_INLINE uint32_t cache__foresee(const struct cache *c, uint32_t options,
     if (options & CACHE_EXPIRY)
         CACHE__PREFETCH(&c->expire[slot]);
     if (options & CACHE_META_TIMES)
-        CACHE__PREFETCH(&c->times[slot]);
+        CACHE__PREFETCH(&cache__meta(c)->times[slot]);
     if (options & CACHE_META_COUNT)
-        CACHE__PREFETCH(&c->counts[slot]);
+        CACHE__PREFETCH(&cache__meta(c)->counts[slot]);
     return slot;
 }
 
@@ -1346,8 +1361,6 @@ CACHE_INLINE bool cache__governed(const struct cache *c, uint32_t options,
 
 /* --- engine: making a cache ---------------------------------------------- */
 
-#define CACHE__LINE 64u /* arrays start on a cache line */
-
 /* Where each array stands in the block. */
 struct cache__layout {
     size_t chain, policy, expire, weights, pins; /* offsets; groups are at 0 */
@@ -1402,6 +1415,7 @@ CACHE_COLD struct cache__layout cache__plan(const struct cache_type *type,
     l.times = cache__place(&at, slots, options & CACHE_META_TIMES ? 8 : 0);
     l.counts = cache__place(&at, slots, options & CACHE_META_COUNT ? 4 : 0);
     l.versions = cache__place(&at, slots, options & CACHE_META_VERSION ? 8 : 0);
+    (void)cache__place(&at, options & CACHE__META ? 1 : 0, CACHE__LINE);
     l.nodes = cache__place(&at, slots, type->node_bytes);
     /* A line more, so that the block may start at any address. */
     l.total = at > CACHE__LAYOUT_LIMIT ? 0 : at + CACHE__LINE - 1;
@@ -1532,13 +1546,15 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
         c->weights = (uint32_t *)(void *)(base + l.weights);
     if (options & CACHE_PINS)
         c->pins = (uint16_t *)(void *)(base + l.pins);
-    if (options & CACHE_META_TIMES)
-        c->times = (struct cache__times *)(void *)(base + l.times);
-    if (options & CACHE_META_COUNT)
-        c->counts = (uint32_t *)(void *)(base + l.counts);
-    if (options & CACHE_META_VERSION)
-        c->versions = (uint64_t *)(void *)(base + l.versions);
     c->nodes = base + l.nodes;
+    if (options & CACHE__META) {
+        struct cache__meta *meta = cache__meta(c);
+
+        memset(meta, 0, sizeof *meta);
+        meta->times = (struct cache__times *)(void *)(base + l.times);
+        meta->counts = (uint32_t *)(void *)(base + l.counts);
+        meta->versions = (uint64_t *)(void *)(base + l.versions);
+    }
     c->total_bytes = l.total;
     c->entry_bytes = (uint32_t)cache__entry_bytes(&l, config);
     c->max_bytes = config->max_bytes;
@@ -1686,8 +1702,8 @@ CACHE_INLINE void cache__note_use(struct cache *c, uint32_t options,
     if ((options & CACHE_META_TIMES) == 0)
         return;
     tick = cache__tick_of_use(c, cache__due_at(c, options, slot));
-    if (cache__word(options, &c->times[slot].accessed) < tick)
-        cache__set_word(options, &c->times[slot].accessed, tick);
+    if (cache__word(options, &cache__meta(c)->times[slot].accessed) < tick)
+        cache__set_word(options, &cache__meta(c)->times[slot].accessed, tick);
 }
 
 /* A look-up has found the entry in `slot`, which is a use. */
@@ -1699,9 +1715,9 @@ CACHE_INLINE void cache__note_hit(struct cache *c, uint32_t options,
     cache__note_use(c, options, slot);
     if ((options & CACHE_META_COUNT) == 0)
         return;
-    n = cache__word(options, &c->counts[slot]);
+    n = cache__word(options, &cache__meta(c)->counts[slot]);
     if (n != UINT32_MAX)
-        cache__set_word(options, &c->counts[slot], n + 1);
+        cache__set_word(options, &cache__meta(c)->counts[slot], n + 1);
 }
 
 /* An entry comes to `slot`. */
@@ -1710,32 +1726,43 @@ CACHE_INLINE void cache__note_entry(struct cache *c, uint32_t options,
 {
     if (options & CACHE_META_TIMES) {
         uint32_t tick = cache__tick_of_use(c, deadline);
-        c->times[slot].created = tick;
-        cache__set_word(options, &c->times[slot].accessed, tick);
+        cache__meta(c)->times[slot].created = tick;
+        cache__set_word(options, &cache__meta(c)->times[slot].accessed, tick);
     }
     if (options & CACHE_META_COUNT)
-        cache__set_word(options, &c->counts[slot], 0);
+        cache__set_word(options, &cache__meta(c)->counts[slot], 0);
 }
 
 /* A value comes to `slot`. */
 CACHE_INLINE void cache__note_value(struct cache *c, uint32_t options,
                                     uint32_t slot)
 {
+    struct cache__meta *meta = cache__meta(c);
     uint64_t version;
 
     if ((options & CACHE_META_VERSION) == 0)
         return;
-    version = c->given ? c->given : c->version + 1;
-    c->versions[slot] = version;
-    if (version > c->version)
-        c->version = version;
+    version = meta->given ? meta->given : meta->version + 1;
+    meta->versions[slot] = version;
+    if (version > meta->version)
+        meta->version = version;
+}
+
+/* The next value that is stored gets this version; 0 = the cache's own. */
+CACHE_INLINE void cache__give(struct cache *c, uint32_t options,
+                              uint64_t version)
+{
+    if (options & CACHE_META_VERSION)
+        cache__meta(c)->given = version;
 }
 
 /* The version of the value in `slot`; 0 if there is none, or it is off. */
 CACHE_INLINE uint64_t cache__version_of(const struct cache *c, uint32_t options,
                                         uint32_t slot)
 {
-    return (options & CACHE_META_VERSION) && slot != 0 ? c->versions[slot] : 0;
+    return (options & CACHE_META_VERSION) && slot != 0
+               ? cache__meta(c)->versions[slot]
+               : 0;
 }
 
 /* --- engine: entries ----------------------------------------------------- */
@@ -1868,7 +1895,7 @@ CACHE_INLINE void cache__withdraw(struct cache *c,
         cache__set_word(options, &c->expire[slot], 0);
     cache__end_writing(c, options);
     if (options & CACHE_META_VERSION)
-        c->versions[slot] = 0;
+        cache__meta(c)->versions[slot] = 0;
     cache__release(c, kind, slot, hash, cause);
     cache__set_word(options, &c->len, c->len - 1);
     if (cause == CACHE_CAUSE_EVICTED)
@@ -2239,8 +2266,9 @@ CACHE_COLD int cache__entry(struct cache *c, uint32_t options, uint32_t slot,
         return CACHE_EKEY;
     memset(out, 0, sizeof *out);
     if (options & CACHE_META_TIMES) {
-        uint32_t created = c->times[slot].created;
-        uint32_t accessed = cache__word(options, &c->times[slot].accessed);
+        uint32_t created = cache__meta(c)->times[slot].created;
+        uint32_t accessed =
+            cache__word(options, &cache__meta(c)->times[slot].accessed);
         out->created_ms = cache__ms_of(c, created);
         out->accessed_ms =
             cache__ms_of(c, accessed < created ? created : accessed);
@@ -2249,7 +2277,7 @@ CACHE_COLD int cache__entry(struct cache *c, uint32_t options, uint32_t slot,
         out->expires_ms =
             c->expire[slot] ? cache__ms_of(c, c->expire[slot]) : CACHE_NEVER;
     if (options & CACHE_META_COUNT)
-        out->count = cache__word(options, &c->counts[slot]);
+        out->count = cache__word(options, &cache__meta(c)->counts[slot]);
     if (options & CACHE_WEIGHED)
         out->weight_bytes = c->weights[slot];
     out->version = cache__version_of(c, options, slot);
@@ -2307,19 +2335,24 @@ CACHE_COLD const char *cache__meta_check(const struct cache *c,
                                          uint32_t options, uint32_t slot,
                                          bool live)
 {
-    if (c->versions != NULL && !live && c->versions[slot] != 0)
-        return "versions: a free slot has one";
-    if (c->versions != NULL && live && c->versions[slot] == 0)
-        return "versions: an entry has none";
-    if (c->versions != NULL && c->versions[slot] > c->version)
-        return "versions: one is above the highest";
-    if (c->times == NULL || !live)
+    const struct cache__meta *meta = cache__meta(c);
+    const struct cache__times *times;
+
+    if (options & CACHE_META_VERSION) {
+        if (!live && meta->versions[slot] != 0)
+            return "versions: a free slot has one";
+        if (live && meta->versions[slot] == 0)
+            return "versions: an entry has none";
+        if (meta->versions[slot] > meta->version)
+            return "versions: one is above the highest";
+    }
+    if ((options & CACHE_META_TIMES) == 0 || !live)
         return NULL;
-    if (c->times[slot].created == 0 || c->times[slot].created > c->tick)
+    times = &meta->times[slot];
+    if (times->created == 0 || times->created > c->tick)
         return "times: an entry was created before init or after now";
     if ((options & CACHE_PLAIN_DATA) == 0 &&
-        (c->times[slot].accessed < c->times[slot].created ||
-         c->times[slot].accessed > c->tick))
+        (times->accessed < times->created || times->accessed > c->tick))
         return "times: an entry was used before it was there or after now";
     return NULL;
 }
@@ -2922,11 +2955,13 @@ CACHE_INLINE int cache__version_check(uint32_t options, uint64_t ttl_ms,
                              accept_, *version);                               \
         if (rc_ != 0)                                                          \
             return rc_;                                                        \
-        c->base.given =                                                        \
-            accept_ == CACHE__OLDER || accept_ == CACHE__GIVEN ? *version : 0; \
+        cache__give(&c->base, name##__options,                                 \
+                    accept_ == CACHE__OLDER || accept_ == CACHE__GIVEN         \
+                        ? *version                                             \
+                        : 0);                                                  \
         rc_ = live_ ? name##__assign(c, slot_, value, hash_, deadline_)        \
                     : name##__insert(c, key, value, hash_, deadline_, &slot_); \
-        c->base.given = 0;                                                     \
+        cache__give(&c->base, name##__options, 0);                             \
         if (rc_ == 0)                                                          \
             *version = cache__version_of(&c->base, name##__options, slot_);    \
         return rc_;                                                            \

@@ -287,12 +287,11 @@ CACHE_COLD int cache__front_flush(struct cache_front *f, uint32_t budget)
 
 /* Sends and waits, under the lock, until all writes before the barrier are at
  * the store (0), or have been given up (CACHE_EDEADLETTER), or time is over
- * (CACHE_ETIMEOUT). */
+  * (CACHE_ETIMEOUT).  n_dead is how many had been given up before the first of
+ * them. */
 CACHE_COLD int cache__front_settle(struct cache_front *f, uint64_t barrier,
-                                   uint64_t until_ms)
+                                   uint64_t n_dead, uint64_t until_ms)
 {
-    uint64_t n_dead = f->writes.stats.n_dead;
-
     while (!cache_wb_is_stored(&f->writes, barrier)) {
         if (cache__clock_ms(&f->clock) >= until_ms)
             return CACHE_ETIMEOUT;
@@ -524,7 +523,8 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     } else if (rc == 0 && f->behind && !how->skip_store) {
         rc = cache__front_write_behind(f, w, keep, until_ms);
         if (rc == 0 && ack == CACHE_ACK_STORE)
-            rc = cache__front_settle(f, cache_wb_flush(&f->writes), until_ms);
+            rc = cache__front_settle(f, cache_wb_flush(&f->writes),
+                                     f->writes.stats.n_dead, until_ms);
     } else if (rc == 0 && (rc = cache__front_expects(f, w)) == 0) {
         cache__front_overtake(f, w->key, w->hash);
         rc = cache__front_apply(f, w, keep);
@@ -580,9 +580,14 @@ CACHE_COLD void cache__front_write_each(struct cache_front *f,
 {
     struct cache_writing each = *how;
     enum cache_ack ack = how->ack ? how->ack : f->config.ack;
+    uint64_t n_dead;
     size_t i, last = n;
     int rc = 0;
 
+    /* One may be given up already while there is made room for the next. */
+    cache__front_lock(f);
+    n_dead = f->behind ? f->writes.stats.n_dead : 0;
+    cache__front_unlock(f);
     if (f->behind && (ack != CACHE_ACK_JOURNAL || cache__front_journals(f)))
         each.ack = CACHE_ACK_MEMORY;
     for (i = 0; i < n; i++) {
@@ -593,7 +598,8 @@ CACHE_COLD void cache__front_write_each(struct cache_front *f,
         return;
     if (ack == CACHE_ACK_STORE) {
         cache__front_lock(f);
-        rc = cache__front_settle(f, cache_wb_flush(&f->writes), until_ms);
+        rc = cache__front_settle(f, cache_wb_flush(&f->writes), n_dead,
+                                 until_ms);
         cache__front_unlock(f);
     }
     if (rc == 0 && ack != CACHE_ACK_MEMORY && cache__front_journals(f))

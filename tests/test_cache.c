@@ -2987,7 +2987,7 @@ static void count_stops_at_its_end(void)
 
     CHECK_EQ(tallied_init(&c, &config), 0);
     CHECK_EQ(tallied_put(&c, 1, 10), 0);
-    c.base.counts[1] = UINT32_MAX - 1;
+    cache__meta(&c.base)->counts[1] = UINT32_MAX - 1;
     CHECK(tallied_get(&c, 1) && tallied_get(&c, 1) && tallied_get(&c, 1));
     CHECK_EQ(tallied_entry(&c, 1, &e), 0);
     CHECK_EQ(e.count, UINT32_MAX);
@@ -3371,7 +3371,7 @@ static void the_inner_put_says_the_version(void)
                                 CACHE__ABSENT, &version),
              0);
     CHECK_EQ(version, version_of(&c, 1));
-    CHECK_EQ(version, c.base.version);
+    CHECK_EQ(version, cache__meta(&c.base)->version);
     first = version;
     CHECK_EQ(noted__put_version(&c, &key, &value, hash, CACHE_NEVER,
                                 CACHE__ABSENT, &version),
@@ -3408,14 +3408,13 @@ static void check_finds_what_metadata_is_wrong(void)
 {
     struct cache_config config;
     struct noted c = noted_open(&config, 4);
-    struct cache before;
-    uint64_t version;
+    struct cache__meta *meta = cache__meta(&c.base);
+    uint64_t version, highest;
 
     now_ms += 100;
     CHECK_EQ(noted_put(&c, 1, 10), 0);
     CHECK_EQ(noted_put(&c, 2, 20), 0);
     CHECK_EQ(noted_remove(&c, 2), 0);
-    before = c.base;
 
 #define CHECK_WRONG(change, back)                                              \
     do {                                                                       \
@@ -3425,14 +3424,15 @@ static void check_finds_what_metadata_is_wrong(void)
         back;                                                                  \
     } while (0)
 
-    version = c.base.versions[1];
-    CHECK_WRONG(c.base.versions[2] = 1, c.base.versions[2] = 0);
-    CHECK_WRONG(c.base.versions[1] = 0, c.base.versions[1] = version);
-    CHECK_WRONG(c.base.version = version - 1, c.base = before);
-    CHECK_WRONG(c.base.times[1].created = 0, c.base.times[1].created = 3);
-    CHECK_WRONG(c.base.times[1].created = 4, c.base.times[1].created = 3);
-    CHECK_WRONG(c.base.times[1].accessed = 2, c.base.times[1].accessed = 3);
-    CHECK_WRONG(c.base.times[1].accessed = 4, c.base.times[1].accessed = 3);
+    version = meta->versions[1];
+    highest = meta->version;
+    CHECK_WRONG(meta->versions[2] = 1, meta->versions[2] = 0);
+    CHECK_WRONG(meta->versions[1] = 0, meta->versions[1] = version);
+    CHECK_WRONG(meta->version = version - 1, meta->version = highest);
+    CHECK_WRONG(meta->times[1].created = 0, meta->times[1].created = 3);
+    CHECK_WRONG(meta->times[1].created = 4, meta->times[1].created = 3);
+    CHECK_WRONG(meta->times[1].accessed = 2, meta->times[1].accessed = 3);
+    CHECK_WRONG(meta->times[1].accessed = 4, meta->times[1].accessed = 3);
     CHECK_SOUND(noted_check(&c));
     n_events = 0;
     noted_destroy(&c);

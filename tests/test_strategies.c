@@ -341,7 +341,8 @@ static char user_mark;   /* config.cache.user */
 static char letter_mark; /* write_behind.user */
 static unsigned n_letters;
 static int letter_status;
-static bool clock_runs; /* each look at it takes 5 ms */
+static bool letter_heals; /* the store works from the first letter on */
+static bool clock_runs;   /* each look at it takes 5 ms */
 
 static void *alloc_hook(size_t bytes, void *user)
 {
@@ -382,6 +383,8 @@ static void on_letter(const struct cache_store_item *item, void *user)
     CHECK(item->status < 0);
     letter_status = item->status;
     n_letters++;
+    if (letter_heals)
+        fake.fail = 0;
 }
 
 static int encode_value(const struct cache_codec *codec, const void *object,
@@ -449,6 +452,7 @@ static void forget(void)
     n_allocs = n_frees = fail_at = 0;
     n_letters = 0;
     letter_status = 0;
+    letter_heals = false;
     clock_runs = false;
     poison = 0;
     meanwhile = NULL;
@@ -1243,6 +1247,37 @@ static void what_fails_too_often_is_a_dead_letter(void)
     }
 }
 
+/* The first is given up to make room for the second. */
+static void many_that_the_store_acknowledges_have_no_dead_letter(void)
+{
+    static const uint64_t keys[] = { 1, 2 }, values[] = { 10, 20 };
+    int status[2];
+
+    EACH_KIND
+    {
+        struct cache_loading_config config =
+            config_of(CACHE_READ_THROUGH, CACHE_WRITE_BEHIND);
+
+        config.ack = CACHE_ACK_STORE;
+        config.when_full = CACHE_FULL_WRITE_THROUGH;
+        config.write_behind.max_dirty = config.write_behind.max_batch = 1;
+        config.write_behind.max_attempts = 1;
+        config.write_behind.on_dead_letter = on_letter;
+        config.write_behind.user = &letter_mark;
+        open_with(config);
+        clock_runs = true;
+        letter_heals = true;
+        fake.fail = CACHE_EIO;
+        CHECK_EQ(sound(k->put_many(keys, values, 2, status)),
+                 CACHE_EDEADLETTER);
+        CHECK_EQ(status[0], CACHE_EDEADLETTER);
+        CHECK_EQ(n_letters, 1);
+        expect_row(1, NOTHING);
+        expect_row(2, 20);
+        shut();
+    }
+}
+
 static void a_write_behind_overtakes_a_load(void)
 {
     EACH_KIND
@@ -1941,6 +1976,7 @@ static const struct test tests[] = {
     TEST(when_full_a_write_makes_room_by_writing_others),
     TEST(acknowledged_by_the_store_it_is_there),
     TEST(what_fails_too_often_is_a_dead_letter),
+    TEST(many_that_the_store_acknowledges_have_no_dead_letter),
     TEST(a_write_behind_overtakes_a_load),
     TEST(bytes_that_make_no_sense_fail_alone),
     TEST(batches_are_told_with_their_number_and_first_error),
