@@ -51,6 +51,9 @@
  *   24 bytes of life beside each value, in the same cache line as a rule.  Keys
  *   that are being loaded or written stand in a table of max_claims records,
  *   not among the entries; dirty ones in the write-behind machine.
+ *   After init, only calls for many keys, and those that go to config.store,
+ *   ask for memory: room for their batch.  Where there is none they fail with
+ *   CACHE_ENOMEM and have changed nothing.
  *
  * READS
  *   The table at the head of cache_freshness.h says what a reader gets.
@@ -1258,7 +1261,8 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *              As in cache.h.  .key_copy also runs for a key that is being
  *              loaded or written.  A value that leaves because all was
  *              invalidated has CACHE_CAUSE_INVALIDATED.
- *   .retain    As in cache_shared.h, for every value that comes out.  The first
+ *   .retain    As in cache_shared.h, for every value that comes out; only of the
+ *              shared kind without CACHE_PLAIN_DATA (else CACHE_ERETAIN).  The first
  *              count of what a loader or codec has made is the cache's: what is
  *              not kept for want of room, on_remove has at once.
  *   .load      int (const K *key, V *value, struct cache_loaded *loaded, void
