@@ -777,7 +777,7 @@ struct cache_type {
 #define CACHE__LINE 64u /* arrays start on a cache line */
 
 /* Of a cache that has metadata. */
-CACHE_INLINE struct cache__meta *cache__meta(const struct cache *c)
+CACHE_INLINE struct cache__meta *cache__meta_of(const struct cache *c)
 {
     return (struct cache__meta *)(void *)((unsigned char *)c->nodes -
                                           CACHE__LINE);
@@ -1237,9 +1237,9 @@ CACHE_INLINE uint32_t cache__foresee(const struct cache *c, uint32_t options,
     if (options & CACHE_EXPIRY)
         CACHE__PREFETCH(&c->expire[slot]);
     if (options & CACHE_META_TIMES)
-        CACHE__PREFETCH(&cache__meta(c)->times[slot]);
+        CACHE__PREFETCH(&cache__meta_of(c)->times[slot]);
     if (options & CACHE_META_COUNT)
-        CACHE__PREFETCH(&cache__meta(c)->counts[slot]);
+        CACHE__PREFETCH(&cache__meta_of(c)->counts[slot]);
     return slot;
 }
 
@@ -1548,7 +1548,7 @@ CACHE_COLD void cache__set_up(struct cache *c, const struct cache_type *type,
         c->pins = (uint16_t *)(void *)(base + l.pins);
     c->nodes = base + l.nodes;
     if (options & CACHE__META) {
-        struct cache__meta *meta = cache__meta(c);
+        struct cache__meta *meta = cache__meta_of(c);
 
         memset(meta, 0, sizeof *meta);
         meta->times = (struct cache__times *)(void *)(base + l.times);
@@ -1702,8 +1702,9 @@ CACHE_INLINE void cache__note_use(struct cache *c, uint32_t options,
     if ((options & CACHE_META_TIMES) == 0)
         return;
     tick = cache__tick_of_use(c, cache__due_at(c, options, slot));
-    if (cache__word(options, &cache__meta(c)->times[slot].accessed) < tick)
-        cache__set_word(options, &cache__meta(c)->times[slot].accessed, tick);
+    if (cache__word(options, &cache__meta_of(c)->times[slot].accessed) < tick)
+        cache__set_word(options, &cache__meta_of(c)->times[slot].accessed,
+                        tick);
 }
 
 /* A look-up has found the entry in `slot`, which is a use. */
@@ -1715,9 +1716,9 @@ CACHE_INLINE void cache__note_hit(struct cache *c, uint32_t options,
     cache__note_use(c, options, slot);
     if ((options & CACHE_META_COUNT) == 0)
         return;
-    n = cache__word(options, &cache__meta(c)->counts[slot]);
+    n = cache__word(options, &cache__meta_of(c)->counts[slot]);
     if (n != UINT32_MAX)
-        cache__set_word(options, &cache__meta(c)->counts[slot], n + 1);
+        cache__set_word(options, &cache__meta_of(c)->counts[slot], n + 1);
 }
 
 /* An entry comes to `slot`. */
@@ -1726,18 +1727,19 @@ CACHE_INLINE void cache__note_entry(struct cache *c, uint32_t options,
 {
     if (options & CACHE_META_TIMES) {
         uint32_t tick = cache__tick_of_use(c, deadline);
-        cache__meta(c)->times[slot].created = tick;
-        cache__set_word(options, &cache__meta(c)->times[slot].accessed, tick);
+        cache__meta_of(c)->times[slot].created = tick;
+        cache__set_word(options, &cache__meta_of(c)->times[slot].accessed,
+                        tick);
     }
     if (options & CACHE_META_COUNT)
-        cache__set_word(options, &cache__meta(c)->counts[slot], 0);
+        cache__set_word(options, &cache__meta_of(c)->counts[slot], 0);
 }
 
 /* A value comes to `slot`. */
 CACHE_INLINE void cache__note_value(struct cache *c, uint32_t options,
                                     uint32_t slot)
 {
-    struct cache__meta *meta = cache__meta(c);
+    struct cache__meta *meta = cache__meta_of(c);
     uint64_t version;
 
     if ((options & CACHE_META_VERSION) == 0)
@@ -1753,7 +1755,7 @@ CACHE_INLINE void cache__give(struct cache *c, uint32_t options,
                               uint64_t version)
 {
     if (options & CACHE_META_VERSION)
-        cache__meta(c)->given = version;
+        cache__meta_of(c)->given = version;
 }
 
 /* The version of the value in `slot`; 0 if there is none, or it is off. */
@@ -1761,7 +1763,7 @@ CACHE_INLINE uint64_t cache__version_of(const struct cache *c, uint32_t options,
                                         uint32_t slot)
 {
     return (options & CACHE_META_VERSION) && slot != 0
-               ? cache__meta(c)->versions[slot]
+               ? cache__meta_of(c)->versions[slot]
                : 0;
 }
 
@@ -1895,7 +1897,7 @@ CACHE_INLINE void cache__withdraw(struct cache *c,
         cache__set_word(options, &c->expire[slot], 0);
     cache__end_writing(c, options);
     if (options & CACHE_META_VERSION)
-        cache__meta(c)->versions[slot] = 0;
+        cache__meta_of(c)->versions[slot] = 0;
     cache__release(c, kind, slot, hash, cause);
     cache__set_word(options, &c->len, c->len - 1);
     if (cause == CACHE_CAUSE_EVICTED)
@@ -2266,9 +2268,9 @@ CACHE_COLD int cache__entry(struct cache *c, uint32_t options, uint32_t slot,
         return CACHE_EKEY;
     memset(out, 0, sizeof *out);
     if (options & CACHE_META_TIMES) {
-        uint32_t created = cache__meta(c)->times[slot].created;
+        uint32_t created = cache__meta_of(c)->times[slot].created;
         uint32_t accessed =
-            cache__word(options, &cache__meta(c)->times[slot].accessed);
+            cache__word(options, &cache__meta_of(c)->times[slot].accessed);
         out->created_ms = cache__ms_of(c, created);
         out->accessed_ms =
             cache__ms_of(c, accessed < created ? created : accessed);
@@ -2277,7 +2279,7 @@ CACHE_COLD int cache__entry(struct cache *c, uint32_t options, uint32_t slot,
         out->expires_ms =
             c->expire[slot] ? cache__ms_of(c, c->expire[slot]) : CACHE_NEVER;
     if (options & CACHE_META_COUNT)
-        out->count = cache__word(options, &cache__meta(c)->counts[slot]);
+        out->count = cache__word(options, &cache__meta_of(c)->counts[slot]);
     if (options & CACHE_WEIGHED)
         out->weight_bytes = c->weights[slot];
     out->version = cache__version_of(c, options, slot);
@@ -2335,7 +2337,7 @@ CACHE_COLD const char *cache__meta_check(const struct cache *c,
                                          uint32_t options, uint32_t slot,
                                          bool live)
 {
-    const struct cache__meta *meta = cache__meta(c);
+    const struct cache__meta *meta = cache__meta_of(c);
     const struct cache__times *times;
 
     if (options & CACHE_META_VERSION) {

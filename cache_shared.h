@@ -591,7 +591,7 @@ CACHE_INLINE void cache__note_look(const struct cache_shared *c,
                                    uint32_t slot)
 {
     if (options & CACHE_META_TIMES) {
-        uint32_t *accessed = &cache__meta(shard)->times[slot].accessed;
+        uint32_t *accessed = &cache__meta_of(shard)->times[slot].accessed;
         uint32_t tick = CACHE_ATOMIC_LOAD(accessed);
         uint64_t now_ms = cache__now(c->now_ms, c->now, c->user);
         if (now_ms >= c->start_ms &&
@@ -599,9 +599,9 @@ CACHE_INLINE void cache__note_look(const struct cache_shared *c,
             CACHE_ATOMIC_STORE(accessed, cache__shared_tick_of(c, now_ms));
     }
     if (options & CACHE_META_COUNT) {
-        uint32_t n = CACHE_ATOMIC_LOAD(&cache__meta(shard)->counts[slot]);
+        uint32_t n = CACHE_ATOMIC_LOAD(&cache__meta_of(shard)->counts[slot]);
         if (n != UINT32_MAX)
-            CACHE_ATOMIC_STORE(&cache__meta(shard)->counts[slot], n + 1);
+            CACHE_ATOMIC_STORE(&cache__meta_of(shard)->counts[slot], n + 1);
     }
 }
 

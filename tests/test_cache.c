@@ -2987,7 +2987,7 @@ static void count_stops_at_its_end(void)
 
     CHECK_EQ(tallied_init(&c, &config), 0);
     CHECK_EQ(tallied_put(&c, 1, 10), 0);
-    cache__meta(&c.base)->counts[1] = UINT32_MAX - 1;
+    cache__meta_of(&c.base)->counts[1] = UINT32_MAX - 1;
     CHECK(tallied_get(&c, 1) && tallied_get(&c, 1) && tallied_get(&c, 1));
     CHECK_EQ(tallied_entry(&c, 1, &e), 0);
     CHECK_EQ(e.count, UINT32_MAX);
@@ -3371,7 +3371,7 @@ static void the_inner_put_says_the_version(void)
                                 CACHE__ABSENT, &version),
              0);
     CHECK_EQ(version, version_of(&c, 1));
-    CHECK_EQ(version, cache__meta(&c.base)->version);
+    CHECK_EQ(version, cache__meta_of(&c.base)->version);
     first = version;
     CHECK_EQ(noted__put_version(&c, &key, &value, hash, CACHE_NEVER,
                                 CACHE__ABSENT, &version),
@@ -3408,7 +3408,7 @@ static void check_finds_what_metadata_is_wrong(void)
 {
     struct cache_config config;
     struct noted c = noted_open(&config, 4);
-    struct cache__meta *meta = cache__meta(&c.base);
+    struct cache__meta *meta = cache__meta_of(&c.base);
     uint64_t version, highest;
 
     now_ms += 100;

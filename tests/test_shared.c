@@ -773,7 +773,7 @@ static void hits_at_the_end_of_time(void)
     CHECK_EQ(entry_of(&c, 1).accessed_ms, 5000 + (uint64_t)UINT32_MAX - 1);
     CHECK_EQ(noted_put(&c, 1, pair_of(8)), 0);
     CHECK_EQ(entry_of(&c, 1).accessed_ms, 5000 + (uint64_t)UINT32_MAX - 1);
-    cache__meta(&noted__shard_of(&c, 0)->base)->counts[1] = UINT32_MAX - 1;
+    cache__meta_of(&noted__shard_of(&c, 0)->base)->counts[1] = UINT32_MAX - 1;
     CHECK(get_without_the_lock(&c, 1) && get_without_the_lock(&c, 1));
     CHECK_EQ(entry_of(&c, 1).count, UINT32_MAX);
     CHECK_SOUND(noted_check(&c));
@@ -800,7 +800,7 @@ static void a_late_note_does_no_harm(void)
     clock_ms += 10;
     CHECK_EQ(noted_put(&c, 2, pair_of(8)), 0); /* in the same slot */
     CHECK_EQ(entry_of(&c, 2).count, 0);
-    cache__meta(&shard->base)->times[1].accessed -=
+    cache__meta_of(&shard->base)->times[1].accessed -=
         10; /* as the other thread saw it */
     CHECK_SOUND(noted_check(&c));
     CHECK_EQ(entry_of(&c, 2).accessed_ms, 5020);
