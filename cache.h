@@ -670,8 +670,8 @@ struct cache__times {
     uint32_t accessed; /* never falls */
 };
 
-/* Where the metadata is.  It stands in the line before the nodes, in caches that
- * have some, so that others are as small as without. */
+/* Where the metadata is.  It stands in the line before the nodes, in caches
+ * that have some, so that others are as small as without. */
 struct cache__meta {
     struct cache__times *times; /* per slot, with CACHE_META_TIMES */
     uint32_t *counts;           /* per slot: uses, with CACHE_META_COUNT */
@@ -1195,8 +1195,8 @@ CACHE_INLINE struct cache__probe cache__probe_of(const struct cache *c,
 }
 
 /* The next slot of the group whose word has the tag; 0 = there is none.  A tag
- * of 0 finds the empty words, too.  Whatever a word has become meanwhile, it has
- * the number of a slot in it. */
+ * of 0 finds the empty words, too.  Whatever a word has become meanwhile, it
+ * has the number of a slot in it. */
 CACHE_INLINE uint32_t cache__in_group(const struct cache *c,
                                       struct cache__probe *p, bool unlocked)
 {

@@ -23,12 +23,12 @@
  *     negative         its error            its error         HIT
  *     gone, or none    MISS_YOU_LOAD        MISS_WAIT         HIT
  *
- *   - "Failed lately": a stale or fallback entry of which a load has failed, for
- *     the time of error_ttl_ms.
+ *   - "Failed lately": a stale or fallback entry of which a load has failed,
+ *     for the time of error_ttl_ms.
  *   - "Negative": the key is known to be absent (CACHE_EKEY), or a load of it
  *     has failed lately and there is no value (what the loader returned).
- *   - "Dirty": a write of the key is on its way to the store, which has an older
- *     value: what was written is served, from the entry or from the buffer.
+ *   - "Dirty": a write of the key is on its way to the store, which has an
+ *     older value: what was written is served, from the entry or from the buffer.
  *   - Soft invalidation makes what is older than it stale, whatever is left of
  *     its fresh time; hard invalidation makes it gone.
  *   - Gone is gone: a slow reload does not make a dead value last longer.

@@ -6,8 +6,9 @@
  *   The configuration; who is loading or writing which key; the way to the
  *   store.  What a reader gets, and what an invalidation makes of it, is in
  *   cache_front_read.h, how a write finds its way in cache_front_write.h.  All
- *   are real functions over `const void *key` and `void *value`, with a table of
- *   what differs from type to type.  A hit on a fresh value does not come here.
+ *   are real functions over `const void *key` and `void *value`, with a table
+ *   of what differs from type to type.  A hit on a fresh value does not come
+ *   here.
  *
  *     program --> name_get, name_claim, name_load, name_put ..   cache_loading.h
  *                    |  fresh: the cell                 all else
@@ -28,8 +29,8 @@
  *       `--------------+----+--> DONE, while threads wait for what it brought
  *
  *   A write or an invalidation of the key overtakes a LOAD: its record is no
- *   longer found, so the next reader begins anew; what it brings is delivered to
- *   those who wait for it, and not kept.
+ *   longer found, so the next reader begins anew; what it brings is delivered
+ *   to those who wait for it, and not kept.
  *
  * THREADS
  *   One lock over all of it where there are several, never held while a loader

@@ -890,8 +890,8 @@ CACHE_COLD void cache__front_each(struct cache *cells, uint32_t options,
 
 #define CACHE__RECLAIM_AHEAD 8u /* slots whose groups are sent for */
 
-/* What was invalidated leaves: looks at up to *budget slots behind *at.  Returns
- * how many have left. */
+/* What was invalidated leaves: looks at up to *budget slots behind *at.
+ * Returns how many have left. */
 CACHE_COLD uint32_t cache__reclaim(struct cache *c,
                                    const struct cache_type *type,
                                    size_t life_at, uint32_t hard, uint32_t *at,

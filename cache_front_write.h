@@ -243,10 +243,10 @@ CACHE_COLD void cache__front_send(struct cache_front *f,
     cache__front_returned(batch);
 }
 
-/* Sends what is due, `budget` writes and what fills a batch, until until_ms; all
- * that is dirty is due, but what fails is sent once.  Under the lock, but for
- * the sending.  What the store is to have, the journal has first: a crash would
- * replay an older write over it, and give its version to another.  If the
+/* Sends what is due, `budget` writes and what fills a batch, until until_ms;
+ * all that is dirty is due, but what fails is sent once.  Under the lock, but
+ * for the sending.  What the store is to have, the journal has first: a crash
+ * would replay an older write over it, and give its version to another.  If the
  * journal fails, the store is what there is. */
 CACHE_COLD void cache__front_push(struct cache_front *f, uint32_t budget,
                                   uint64_t until_ms)

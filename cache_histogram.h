@@ -7,8 +7,7 @@
  *   A quantile is never too short, and too long by an eighth at most; below
  *   16 ns, and for the longest of all, it is exact.
  *
- *   EXAMPLE
- *     #include "cache_histogram.h"
+ *     EXAMPLE #include "cache_histogram.h"
  *
  *     struct cache_histogram loads = { 0 };       // zeroes: an empty one
  *     cache_histogram_add(&loads, end_ns - start_ns);
@@ -33,9 +32,10 @@
  *   None gets lost.  add_shared is there with gcc and clang only.
  *
  * COST
- *   An addition: 14 instructions, no branch.  A shared one: two atomic additions,
- *   for which threads that do little else wait: give each a histogram of its own
- *   and merge.  All else walks the buckets: a microsecond or less.
+ *   An addition: 14 instructions, no branch.  A shared one: two atomic
+ *   additions, for which threads that do little else wait: give each a
+ *   histogram of its own and merge.  All else walks the buckets: a microsecond
+ *   or less.
  *
  * SPDX-License-Identifier: MIT
  */

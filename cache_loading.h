@@ -14,8 +14,7 @@
  *   - invalidation of everything at once in no time, hard or soft;
  *   - events, counters and histograms.
  *
- *   EXAMPLE
- *     #include "cache_loading.h"
+ *     EXAMPLE #include "cache_loading.h"
  *
  *     CACHE_DEFINE_LOADING(pages, uint64_t, struct page, cache_hash_u64,
  *                          cache_equal_u64, 0);
@@ -67,8 +66,8 @@
  *
  *   - A writer that fails leaves the cache as it was.
  *   - One operation per key is at the store at a time, and the newest wins.
- *   - A key is dirty until the store has its newest write; reads of it get that,
- *     and nobody is asked to load it.  If its entry was evicted meanwhile, the
+ *   - A key is dirty until the store has its newest write; reads of it get
+ *     that, and nobody is asked to load it.  If its entry was evicted meanwhile, the
  *     value comes back from the buffer, with the freshness of the config.
  *   - Expiry, eviction and invalidation never delete from the store.
  *   - A load that began before its key was written, removed or invalidated is
@@ -1262,9 +1261,9 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *              loaded or written.  A value that leaves because all was
  *              invalidated has CACHE_CAUSE_INVALIDATED.
  *   .retain    As in cache_shared.h, for every value that comes out; only of the
- *              shared kind without CACHE_PLAIN_DATA (else CACHE_ERETAIN).  The first
- *              count of what a loader or codec has made is the cache's: what is
- *              not kept for want of room, on_remove has at once.
+ *              shared kind without CACHE_PLAIN_DATA (else CACHE_ERETAIN).  The
+ *              first count of what a loader or codec has made is the cache's:
+ *              what is not kept for want of room, on_remove has at once.
  *   .load      int (const K *key, V *value, struct cache_loaded *loaded, void
  *              *user): gets what the store has: 0, CACHE_EKEY, or what failed.
  *   .load_many void (const K *keys, V *values, struct cache_loaded *loaded,
@@ -1274,8 +1273,8 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *              void *user): writes.  0, or what failed: then it may be there.
  *   .remove    int (const K *key, const struct cache_storing *, void *user):
  *              makes it absent; 0 also if it was.
- *   .store_many void (struct name_write *writes, size_t n, void *user): the same
- *              for n writes of different keys, .value NULL = remove; .status is
+ *   .store_many void (struct name_write *writes, size_t n, void *user): the
+ *              same for n writes of different keys, .value NULL = remove; .status is
  *              what store or remove would return.
  *   .on_event  void (const struct name_event *event, void *user): enum
  *              cache_event_kind.  Must not call the cache.
@@ -1299,8 +1298,8 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *   store.  0; CACHE_EDEADLETTER if a write was lost now or dead-lettered
  *   before; the journal's error.
  * void name_destroy(c)
- *   Closes without waiting for failures to pass, takes all entries out and frees
- *   everything.  Twice is harmless; so is a struct of zeroes.
+ *   Closes without waiting for failures to pass, takes all entries out and
+ *   frees everything.  Twice is harmless; so is a struct of zeroes.
  *
  * int name_get(c, K key, V *out)
  *   CACHE_FOUND, and the value in *out; CACHE_FOUND_STALE: past its time.  With
@@ -1321,9 +1320,9 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *   Returns an enum cache_claim_answer; *out is filled in for HIT, STALE and
  *   STALE_YOU_REFRESH.  For STALE_YOU_REFRESH and MISS_YOU_LOAD, and else not
  *   to be looked at, *claim is the
- *   caller's to commit or abandon before config.claim_ms are over: then the next
- *   who asks has it.  Negative: the key is known to be absent (CACHE_EKEY) or
- *   failing (that error); CACHE_EFULL: max_claims keys are claimed.
+ *   caller's to commit or abandon before config.claim_ms are over: then the
+ *   next who asks has it.  Negative: the key is known to be absent (CACHE_EKEY)
+ *   or failing (that error); CACHE_EFULL: max_claims keys are claimed.
  * int name_claim_with(c, key, out, claim, const struct cache_reading *how)
  * int name_commit(c, struct cache_claim *claim, V value)
  * int name_commit_with(c, claim, value, const struct cache_loaded *loaded)
@@ -1334,15 +1333,15 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *   There is no such key: that is known for freshness.negative_ttl_ms.  0 or
  *   CACHE_ECONFLICT.
  * int name_abandon(c, claim, int error, V *out)
- *   The load has failed with this error, which is known for error_ttl_ms; or was
- *   given up (0), and the next who asks has it.  If an older value may be served
- *   all the same it is in *out (may be NULL), and the result CACHE_FOUND or
- *   CACHE_FOUND_STALE; otherwise error, or CACHE_EKEY.
+ *   The load has failed with this error, which is known for error_ttl_ms; or
+ *   was given up (0), and the next who asks has it.  If an older value may be
+ *   served all the same it is in *out (may be NULL), and the result CACHE_FOUND
+ *   or CACHE_FOUND_STALE; otherwise error, or CACHE_EKEY.
  *
  * int name_load(c, K key, V *out, name_load_fn load, void *user)
  *   The value; if there is none, or it is this reader's turn, what load (NULL =
- *   the strategy's) brings.  CACHE_FOUND, CACHE_FOUND_STALE (another loads it, or
- *   the load has failed), CACHE_FOUND_UNSTORED; or CACHE_EKEY, what load has
+ *   the strategy's) brings.  CACHE_FOUND, CACHE_FOUND_STALE (another loads it,
+ *   or the load has failed), CACHE_FOUND_UNSTORED; or CACHE_EKEY, what load has
  *   failed with, CACHE_EBUSY: this thread, or where there is one only somebody,
  *   is loading or writing the key; CACHE_ETIMEOUT: another did so for longer
  *   than wait_ms; CACHE_EFULL: max_claims (where there are other threads, for
@@ -1350,18 +1349,18 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  * int name_load_with(c, key, out, const struct cache_reading *how, load, user)
  * size_t name_load_many(c, const K *keys, size_t n, V *values, int *found,
  *                       name_load_many_fn load, void *user)
- *   As name_load for each key, with one call of load (NULL = the strategy's) for
- *   all that this call has to load, 256 at most.  found[i] is what name_load
- *   would return.  Returns how many are negative.
+ *   As name_load for each key, with one call of load (NULL = the strategy's)
+ *   for all that this call has to load, 256 at most.  found[i] is what
+ *   name_load would return.  Returns how many are negative.
  *
  * int name_put(c, K key, V value), name_put_ttl(c, key, value, ttl_ms),
  * int name_put_with(c, key, value, const struct cache_writing *how)
  *   Writes as config.writes says.  0: it survives what config.ack promises.
  *   CACHE_ETTL; the store's error, and the cache is as it was; CACHE_EFULL:
- *   max_dirty, max_claims, or no room in a cache aside; CACHE_ETOOBIG, CACHE_ECODEC;
- *   CACHE_EBUSY, CACHE_ETIMEOUT: another write of the key; CACHE_ECLOSED.
- *   After an error of the journal or of an acknowledgement by the store, the
- *   write is accepted and may yet get there: put again to know.
+ *   max_dirty, max_claims, or no room in a cache aside; CACHE_ETOOBIG,
+ *   CACHE_ECODEC; CACHE_EBUSY, CACHE_ETIMEOUT: another write of the key;
+ *   CACHE_ECLOSED. After an error of the journal or of an acknowledgement by
+ *   the store, the write is accepted and may yet get there: put again to know.
  * int name_put_if_version(c, K key, V value, uint64_t version)
  *   Only over a value of this version, 0 = only if there is none; otherwise
  *   CACHE_ECONFLICT, and the entry is left alone.  Looks at the cache, not at
@@ -1383,8 +1382,8 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *
  * int name_flush(c, uint32_t budget)
  *   Write-behind: writes so many to the store now, the oldest first, and what
- *   else fills a batch.  To be called now and then, by anybody.  Returns how many
- *   keys are dirty still.
+ *   else fills a batch.  To be called now and then, by anybody.  Returns how
+ *   many keys are dirty still.
  * uint32_t name_tick(c, uint32_t max_items)
  *   Looks at up to max_items entries and reclaims what has expired or was
  *   invalidated.  Returns how many are still to be looked at.
