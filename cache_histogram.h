@@ -7,7 +7,8 @@
  *   A quantile is never too short, and too long by an eighth at most; below
  *   16 ns, and for the longest of all, it is exact.
  *
- *     EXAMPLE #include "cache_histogram.h"
+ *   EXAMPLE
+ *     #include "cache_histogram.h"
  *
  *     struct cache_histogram loads = { 0 };       // zeroes: an empty one
  *     cache_histogram_add(&loads, end_ns - start_ns);

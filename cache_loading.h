@@ -14,7 +14,8 @@
  *   - invalidation of everything at once in no time, hard or soft;
  *   - events, counters and histograms.
  *
- *     EXAMPLE #include "cache_loading.h"
+ *   EXAMPLE
+ *     #include "cache_loading.h"
  *
  *     CACHE_DEFINE_LOADING(pages, uint64_t, struct page, cache_hash_u64,
  *                          cache_equal_u64, 0);
@@ -67,8 +68,9 @@
  *   - A writer that fails leaves the cache as it was.
  *   - One operation per key is at the store at a time, and the newest wins.
  *   - A key is dirty until the store has its newest write; reads of it get
- *     that, and nobody is asked to load it.  If its entry was evicted meanwhile, the
- *     value comes back from the buffer, with the freshness of the config.
+ *     that, and nobody is asked to load it.  If its entry was evicted
+ *     meanwhile, the value comes back from the buffer, with the freshness of
+ *     the config.
  *   - Expiry, eviction and invalidation never delete from the store.
  *   - A load that began before its key was written, removed or invalidated is
  *     delivered to who waited for it, and never stored.
@@ -1274,8 +1276,8 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
  *   .remove    int (const K *key, const struct cache_storing *, void *user):
  *              makes it absent; 0 also if it was.
  *   .store_many void (struct name_write *writes, size_t n, void *user): the
- *              same for n writes of different keys, .value NULL = remove; .status is
- *              what store or remove would return.
+ *              same for n writes of different keys, .value NULL = remove;
+ *              .status is what store or remove would return.
  *   .on_event  void (const struct name_event *event, void *user): enum
  *              cache_event_kind.  Must not call the cache.
  *   `user` is config.cache.user, but for a loader that is given to load.

@@ -1,12 +1,12 @@
 /*
- * cache_loading_shared.h - the loading caches of cache_loading.h for all
- * threads.
+ * cache_loading_shared.h - the caches of cache_loading.h for all threads.
  *
  * WHAT IT DOES
  *   CACHE_DEFINE_LOADING_SHARED makes what CACHE_DEFINE_LOADING does, whose
  *   functions any thread may call at any time.
  *
- *     EXAMPLE #include "cache_loading_shared.h"
+ *   EXAMPLE
+ *     #include "cache_loading_shared.h"
  *
  *     CACHE_DEFINE_LOADING_SHARED(pages, uint64_t, struct page, cache_hash_u64,
  *                                 cache_equal_u64, CACHE_PLAIN_DATA);
