@@ -1016,6 +1016,33 @@ static void replay_does_not_overtake_the_store(void)
     tidy();
 }
 
+/* However slow the disk is: what the store has been told, the journal has.  So
+ * a crash brings back neither an older write nor a version that was used. */
+static void the_store_gets_what_the_journal_has(void)
+{
+    uint64_t version;
+    int removes;
+
+    for (removes = 0; removes < 2; removes++) {
+        set_up(PLAIN_FILE, true);
+        CHECK_EQ(put(1, 10), 0);
+        disk_is_slow(20000);
+        CHECK_EQ(removes ? remove_with(1, CACHE_ACK_MEMORY)
+                         : put_with(1, 11, CACHE_ACK_MEMORY),
+                 0);
+        CHECK_EQ(kind->flush(100), 0);
+        CHECK_EQ(medium.rows[1].number, removes ? 0 : 11);
+        version = medium.versions[1];
+        crash();
+        disk_is_slow(0);
+        cache_start();
+        CHECK_EQ(got(1), removes ? 0 : 11);
+        CHECK_EQ(put_with(1, 12, CACHE_ACK_STORE), 0);
+        CHECK(medium.versions[1] > version);
+        tidy();
+    }
+}
+
 /* The same for many at once. */
 static void replay_does_not_overtake_put_many(void)
 {
@@ -1701,6 +1728,7 @@ static const struct test tests[] = {
     TEST(store_has_what_it_acknowledges),
     TEST(replay_does_not_overtake_the_store),
     TEST(replay_does_not_overtake_put_many),
+    TEST(the_store_gets_what_the_journal_has),
     TEST(init_makes_writes_dirty_again),
     TEST(init_stores_more_than_max_dirty),
     TEST(init_with_a_dead_store),
