@@ -228,7 +228,7 @@ enum cache_pending_state {
     CACHE_PENDING_DONE   /* only its waiters keep it */
 };
 
-#define CACHE__ASK_AGAIN 1 /* the status of a load without a result */
+#define CACHE__ASK_AGAIN 9 /* no enum cache_found: there is no result */
 
 /* A key that is being loaded or written. */
 struct cache_pending {
@@ -482,9 +482,9 @@ struct cache_front_type {
                uint64_t *version);
     int (*entry)(struct cache_front *f, const void *key,
                  struct cache_entry *out);
-    int (*remove)(struct cache_front *f, const void *key, uint64_t hash);
-    int (*keep)(struct cache_front *f, const void *key, uint64_t hash,
-                uint64_t ttl_ms); /* until so much later */
+    int (*remove)(struct cache_front *f, const void *key);
+    /* Keeps it for so long from now. */
+    int (*extend)(struct cache_front *f, const void *key, uint64_t ttl_ms);
     void (*clear)(struct cache_front *f);
     int (*call)(const void *fn, const void *key, void *value,
                 struct cache_loaded *loaded, void *user);
@@ -909,13 +909,6 @@ CACHE_COLD int cache__front_encode(const struct cache_codec *codec,
     return codec->encode(codec, object, (void *)(uintptr_t)to->data, &to->len);
 }
 
-/* The data is over at this unix time, which is now or was before. */
-CACHE_INLINE bool cache__front_over(const struct cache_front *f,
-                                    uint64_t expires_ms)
-{
-    return expires_ms != 0 && expires_ms <= cache__front_wall_now(f);
-}
-
 /* What a store has found becomes a value, and what the loader would say. */
 CACHE_COLD int cache__front_found(const struct cache_front *f,
                                   const struct cache_store_item *item,
@@ -1009,8 +1002,7 @@ CACHE_COLD void cache__front_load_all(struct cache_front *f,
     cache__front_end(f, type->options, CACHE_TIMING_LOAD, begun_ns);
 }
 
-/* Writes to config.store or to the callbacks, in one call if there is one for
- * many.  Each write has its status then. */
+/* Writes to config.store, in one batch. */
 CACHE_COLD void cache__front_store_bytes(struct cache_front *f,
                                          struct cache_front_write *writes,
                                          size_t n)
@@ -1050,7 +1042,7 @@ CACHE_COLD void cache__front_store_bytes(struct cache_front *f,
     cache__front_free(f, items);
 }
 
-/* The same for a callback that wants writes of its type. */
+/* Writes to a callback that wants many of its type. */
 CACHE_COLD void cache__front_store_typed(struct cache_front *f,
                                          struct cache_front_write *writes,
                                          size_t n)
@@ -1076,6 +1068,8 @@ CACHE_COLD void cache__front_store_typed(struct cache_front *f,
     cache__front_free(f, typed);
 }
 
+/* Writes to whatever stores, in one call if there is one for many.  Each write
+ * has its status then. */
 CACHE_COLD void cache__front_store_all(struct cache_front *f,
                                        struct cache_front_write *writes,
                                        size_t n)

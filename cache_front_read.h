@@ -149,8 +149,8 @@ CACHE_COLD void cache__front_put_off(struct cache_front *f,
                                      const struct cache__reader *look)
 {
     if (look->served && f->idles)
-        (void)f->type->keep(f, look->key, look->hash,
-                            cache__front_cell_ttl(f, &look->life));
+        (void)f->type->extend(f, look->key,
+                              cache__front_cell_ttl(f, &look->life));
 }
 
 /* A value that this reader takes though a load has failed with `error` is
@@ -263,6 +263,48 @@ CACHE_COLD int cache__front_undirty(struct cache_front *f,
                                           &life, 0, true) != 0;
     look->served = look->fresh = true;
     return CACHE_CLAIM_HIT;
+}
+
+CACHE_COLD uint32_t cache__front_see_entry(struct cache_life *life,
+                                           const void *value, uint64_t version,
+                                           void *arg)
+{
+    struct cache__reader *look = (struct cache__reader *)arg;
+
+    (void)value;
+    look->life = *life;
+    look->version = version;
+    return 0;
+}
+
+/* name_entry, without the type: 0, or CACHE_EKEY if nothing is known. */
+CACHE_COLD int cache__front_entry(struct cache_front *f, const void *key,
+                                  uint64_t hash,
+                                  struct cache_loading_entry *out)
+{
+    struct cache__reader look = cache__reader_of(key, hash, NULL, NULL);
+    struct cache_loading_entry e;
+    int rc = CACHE_EKEY;
+
+    memset(&e, 0, sizeof e);
+    cache__front_lock(f);
+    look.at = cache__front_moment(f);
+    if (f->type->visit(f, key, hash, cache__front_see_entry, &look) &&
+        (e.verdict = cache_life_verdict(&look.life, &look.at)) !=
+            CACHE_VERDICT_GONE)
+        rc = f->type->entry(f, key, &e.entry);
+    if (rc == 0) {
+        e.refresh_ms = cache__front_ms(f, look.life.refresh_at);
+        e.fresh_ms = cache__front_ms(f, look.life.fresh_until);
+        e.stale_ms = cache__front_ms(f, look.life.stale_until);
+        e.dead_ms = cache__front_ms(f, look.life.dead_at);
+        e.error = look.life.state < 0 ? look.life.state : 0;
+        e.dirty = cache__front_dirty(f, key, &rc) != NULL;
+    }
+    cache__front_unlock(f);
+    if (rc == 0)
+        *out = e;
+    return rc;
 }
 
 /* Gives the key to this reader, or says why not. */
@@ -407,25 +449,13 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
     uint64_t version = 0;
 
     if (ttl_ms != 0 || error == CACHE_EKEY) /* the value is told to leave */
-        (void)f->type->remove(f, key, hash);
+        (void)f->type->remove(f, key);
     if (ttl_ms == 0)
         return;
     life = cache_life_of_none(&f->clock, ttl_ms, birth, error);
     cache__front_timed(f, &life);
     (void)f->type->put(f, key, NULL, &life, hash,
                        cache__front_cell_ttl(f, &life), &version);
-}
-
-CACHE_COLD uint32_t cache__front_see_entry(struct cache_life *life,
-                                           const void *value, uint64_t version,
-                                           void *arg)
-{
-    struct cache__reader *look = (struct cache__reader *)arg;
-
-    (void)value;
-    look->life = *life;
-    look->version = version;
-    return 0;
 }
 
 /* There is a newer value than this version of a load's. */
@@ -533,9 +563,8 @@ CACHE_COLD int cache__front_commit(struct cache_front *f,
 
 /*
  * name_abandon, without the type: a load has failed, or is given up without a
- * result (error = 0).  Returns how a value that may be served all the same (by
- * `how`; NULL = the default) was found, and copied to *out; or the error,
- * CACHE_EKEY if that is 0.
+ * result (error = 0).  Returns how a value that may be served all the same was
+ * found, and copied to *out; or the error, CACHE_EKEY if that is 0.
  */
 CACHE_COLD int cache__front_abandon(struct cache_front *f,
                                     struct cache_claim *claim, int error,
@@ -575,10 +604,9 @@ CACHE_COLD int cache__front_deliver(struct cache_front *f,
     if (failed)
         status = cache__front_fallback(f, look->key, look->hash, look->out,
                                        look->how, status);
-    if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock))) {
+    if (cache__claims_held(&f->claims, claim, cache__clock_ms(&f->clock)))
         rc = cache__front_land(f, claim->record, value, loaded, loaded->status,
                                true);
-    }
     cache__front_unlock(f);
     if (failed || status != 0)
         return status;
@@ -587,15 +615,14 @@ CACHE_COLD int cache__front_deliver(struct cache_front *f,
 }
 
 /* Waits, under the lock, for whoever holds look->record.  Returns an enum
- * cache_found, an error, or CACHE__ASK_ANEW. */
-#define CACHE__ASK_ANEW 9
+ * cache_found, an error, or CACHE__ASK_AGAIN. */
 
 CACHE_COLD int cache__front_await(struct cache_front *f,
                                   struct cache__reader *look, uint64_t until_ms)
 {
     const uint32_t r = look->record;
     struct cache_pending *p = &f->claims.records[r];
-    int rc = CACHE__ASK_ANEW;
+    int rc = CACHE__ASK_AGAIN;
 
     if (cache__front_is_mine(f, r))
         return CACHE_EBUSY;
@@ -619,9 +646,7 @@ CACHE_COLD int cache__front_await(struct cache_front *f,
     if (rc == 0)
         memcpy(look->out, cache__claims_value(&f->claims, r),
                f->type->value_bytes);
-    else if (rc == CACHE__ASK_AGAIN)
-        rc = CACHE__ASK_ANEW;
-    else if (rc != CACHE_EKEY)
+    else if (rc != CACHE_EKEY && rc != CACHE__ASK_AGAIN)
         rc = cache__front_fallback(f, look->key, look->hash, look->out,
                                    look->how, rc);
     if (p->n_waiters == 0)
@@ -685,8 +710,8 @@ CACHE_COLD int cache__front_load(struct cache_front *f, const void *key,
             answer = cache__reader_found(&look);
         else if (answer == CACHE_EFULL && look.answer != CACHE_EFULL &&
                  cache__front_await_record(f, until_ms))
-            answer = CACHE__ASK_ANEW;
-    } while (answer == CACHE__ASK_ANEW);
+            answer = CACHE__ASK_AGAIN;
+    } while (answer == CACHE__ASK_AGAIN);
     cache__front_unlock(f);
     if (claim.ticket == 0)
         return answer == CACHE_CLAIM_MISS_YOU_LOAD ? CACHE_ENOSTORE : answer;
@@ -749,7 +774,7 @@ CACHE_COLD void cache__front_invalidate_key(struct cache_front *f,
     cache__front_overtake(f, key, hash);
     look.f = f;
     if (how == CACHE_INVALIDATE_HARD) {
-        (void)f->type->remove(f, key, hash);
+        (void)f->type->remove(f, key);
     } else {
         CACHE_ATOMIC_STORE(&f->timed, true);
         look.at = cache__front_moment(f);
@@ -822,7 +847,7 @@ CACHE_COLD void cache__many_ask(struct cache_front *f, struct cache__many *m,
             answer = cache__front_await(f, &look, until_ms);
         else if (answer >= 0)
             answer = cache__reader_found(&look);
-        if (answer == CACHE__ASK_ANEW)
+        if (answer == CACHE__ASK_AGAIN)
             --*at; /* which the loop takes back */
         else
             found[*at] = answer;
@@ -897,14 +922,14 @@ CACHE_COLD uint32_t cache__reclaim(struct cache *c,
                                    size_t life_at, uint32_t hard, uint32_t *at,
                                    uint32_t *budget)
 {
+    const unsigned char *nodes = (const unsigned char *)c->nodes;
     const uint32_t options = type->kind.options;
     uint32_t n = 0;
 
-    while (*at<c->fresh && * budget> 0) {
+    while (*budget > 0 && *at < c->fresh) {
         uint32_t slot = ++*at, soon = slot + CACHE__RECLAIM_AHEAD;
         const struct cache_life *life =
-            (const struct cache_life *)(const void *)((unsigned char *)
-                                                          c->nodes +
+            (const struct cache_life *)(const void *)(nodes +
                                                       slot * type->node_bytes +
                                                       life_at);
 

@@ -287,7 +287,7 @@ CACHE_COLD int cache__front_flush(struct cache_front *f, uint32_t budget)
 
 /* Sends and waits, under the lock, until all writes before the barrier are at
  * the store (0), or have been given up (CACHE_EDEADLETTER), or time is over
-  * (CACHE_ETIMEOUT).  n_dead is how many had been given up before the first of
+ * (CACHE_ETIMEOUT).  n_dead is how many had been given up before the first of
  * them. */
 CACHE_COLD int cache__front_settle(struct cache_front *f, uint64_t barrier,
                                    uint64_t n_dead, uint64_t until_ms)
@@ -343,7 +343,7 @@ CACHE_COLD int cache__front_apply(struct cache_front *f,
     if (w->value != NULL && keep)
         return f->type->put(f, w->key, w->value, &w->life, w->hash,
                             cache__front_cell_ttl(f, &w->life), &w->version);
-    (void)f->type->remove(f, w->key, w->hash);
+    (void)f->type->remove(f, w->key);
     if (w->value != NULL)
         f->type->discard(w->key, w->value, f->config.cache.user);
     return 0;
@@ -409,7 +409,7 @@ CACHE_COLD int cache__front_begin_write(struct cache_front *f,
                     cache__claims_find(&f->claims, w->key, w->hash)) != 0 &&
                f->claims.records[look.record].state != CACHE_PENDING_LOAD) {
             rc = waits ? cache__front_await(f, &look, until_ms) : CACHE_EBUSY;
-            if (rc != CACHE__ASK_ANEW)
+            if (rc != CACHE__ASK_AGAIN)
                 return rc;
         }
         rc = cache__front_expects(f, w);
@@ -537,36 +537,6 @@ CACHE_COLD int cache__front_write(struct cache_front *f,
     if (rc == 0 && f->behind && !how->skip_store && ack != CACHE_ACK_MEMORY &&
         cache__front_journals(f))
         rc = cache__front_await_journal(f, w, until_ms);
-    return rc;
-}
-
-/* name_entry, without the type: 0, or CACHE_EKEY if nothing is known. */
-CACHE_COLD int cache__front_entry(struct cache_front *f, const void *key,
-                                  uint64_t hash,
-                                  struct cache_loading_entry *out)
-{
-    struct cache__reader look = cache__reader_of(key, hash, NULL, NULL);
-    struct cache_loading_entry e;
-    int rc = CACHE_EKEY;
-
-    memset(&e, 0, sizeof e);
-    cache__front_lock(f);
-    look.at = cache__front_moment(f);
-    if (f->type->visit(f, key, hash, cache__front_see_entry, &look) &&
-        (e.verdict = cache_life_verdict(&look.life, &look.at)) !=
-            CACHE_VERDICT_GONE)
-        rc = f->type->entry(f, key, &e.entry);
-    if (rc == 0) {
-        e.refresh_ms = cache__front_ms(f, look.life.refresh_at);
-        e.fresh_ms = cache__front_ms(f, look.life.fresh_until);
-        e.stale_ms = cache__front_ms(f, look.life.stale_until);
-        e.dead_ms = cache__front_ms(f, look.life.dead_at);
-        e.error = look.life.state < 0 ? look.life.state : 0;
-        e.dirty = cache__front_dirty(f, key, &rc) != NULL;
-    }
-    cache__front_unlock(f);
-    if (rc == 0)
-        *out = e;
     return rc;
 }
 

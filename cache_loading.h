@@ -748,7 +748,7 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
         name##__front_put,                                                     \
         name##__front_entry,                                                   \
         name##__front_remove,                                                  \
-        name##__front_keep,                                                    \
+        name##__front_extend,                                                  \
         name##__front_clear,                                                   \
         name##__front_call,                                                    \
         name##__front_load,                                                    \
@@ -762,8 +762,8 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
     };                                                                         \
     struct cache__swallow_semicolon
 
-/* What the front wants of the cells of a cache for one thread. */
-#define CACHE__DEFINE_LOADING_CELLS(name)                                      \
+/* How the front looks at the cells of a cache for one thread. */
+#define CACHE__DEFINE_LOADING_VISIT(name)                                      \
     CACHE_UNUSED static uint64_t name##__front_hash(                           \
         const struct cache_front *f, const void *key)                          \
     {                                                                          \
@@ -789,6 +789,10 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
                              hash_);                                           \
         return true;                                                           \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* What else it wants of them, of either kind. */
+#define CACHE__DEFINE_LOADING_CELLS(name)                                      \
     CACHE_UNUSED static int name##__front_put(                                 \
         struct cache_front *f, const void *key, const void *value,             \
         const struct cache_life *life, uint64_t hash_, uint64_t ttl_ms,        \
@@ -819,19 +823,17 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
         return name##__cells_entry(&((struct name *)(void *)f)->cells,         \
                                    *(const name##_key *)key, out);             \
     }                                                                          \
-    CACHE_UNUSED static int name##__front_remove(                              \
-        struct cache_front *f, const void *key, uint64_t hash_)                \
+    CACHE_UNUSED static int name##__front_remove(struct cache_front *f,        \
+                                                 const void *key)              \
     {                                                                          \
-        return name##__cells__remove(&((struct name *)(void *)f)->cells,       \
-                                     (const name##_key *)key, hash_);          \
+        return name##__cells_remove(&((struct name *)(void *)f)->cells,        \
+                                    *(const name##_key *)key);                 \
     }                                                                          \
-    CACHE_UNUSED static int name##__front_keep(                                \
-        struct cache_front *f, const void *key, uint64_t hash_,                \
-        uint64_t ttl_ms)                                                       \
+    CACHE_UNUSED static int name##__front_extend(                              \
+        struct cache_front *f, const void *key, uint64_t ttl_ms)               \
     {                                                                          \
-        return name##__cells__touch_ttl(&((struct name *)(void *)f)->cells,    \
-                                        (const name##_key *)key, hash_,        \
-                                        ttl_ms);                               \
+        return name##__cells_touch_ttl(&((struct name *)(void *)f)->cells,     \
+                                       *(const name##_key *)key, ttl_ms);      \
     }                                                                          \
     CACHE_UNUSED static void name##__front_clear(struct cache_front *f)        \
     {                                                                          \
@@ -1419,6 +1421,7 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
         struct name##__cells cells;                                            \
     };                                                                         \
     CACHE__DEFINE_LOADING_STORE(name, equal);                                  \
+    CACHE__DEFINE_LOADING_VISIT(name);                                         \
     CACHE__DEFINE_LOADING_CELLS(name);                                         \
     CACHE__DEFINE_FRONT_TYPE(name, false,                                      \
                              (int)name##__cells__options |                     \

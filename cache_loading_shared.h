@@ -117,7 +117,7 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     return backlog;
 }
 
-/* What the front wants of the cells of a cache for all threads. */
+/* How the front looks at the cells of a cache for all threads. */
 #define CACHE__DEFINE_SHARED_VISIT(name)                                       \
     CACHE_UNUSED static uint64_t name##__front_hash(                           \
         const struct cache_front *f, const void *key)                          \
@@ -173,58 +173,6 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
         if (what_ & CACHE__VISIT_USED)                                         \
             cache__sample(&cells_->base, &name##__cells__type, hash_);         \
         return live_;                                                          \
-    }                                                                          \
-    struct cache__swallow_semicolon
-
-#define CACHE__DEFINE_SHARED_CELLS(name)                                       \
-    CACHE_UNUSED static int name##__front_put(                                 \
-        struct cache_front *f, const void *key, const void *value,             \
-        const struct cache_life *life, uint64_t hash_, uint64_t ttl_ms,        \
-        uint64_t *version)                                                     \
-    {                                                                          \
-        struct name##__cells *cells_ = &((struct name *)(void *)f)->cells;     \
-        const name##_key *key_ = (const name##_key *)key;                      \
-        bool there_ = name##__callbacks().on_event && value &&                 \
-                      cache__front_holds(f, key, hash_);                       \
-        struct name##_cell cell_;                                              \
-        int rc_;                                                               \
-        memset(&cell_, 0, sizeof cell_);                                       \
-        if (value)                                                             \
-            cell_.value = *(const name##_value *)value;                        \
-        cell_.life = *life;                                                    \
-        rc_ = name##__cells__put_version(cells_, key_, &cell_, hash_, ttl_ms,  \
-                                         *version ? CACHE__GIVEN : CACHE__ANY, \
-                                         version);                             \
-        if (rc_ == 0 && value)                                                 \
-            cache__front_tell(                                                 \
-                f, there_ ? CACHE_EVENT_UPDATE : CACHE_EVENT_INSERT, key,      \
-                value, 0);                                                     \
-        return rc_;                                                            \
-    }                                                                          \
-    CACHE_UNUSED static int name##__front_entry(                               \
-        struct cache_front *f, const void *key, struct cache_entry *out)       \
-    {                                                                          \
-        return name##__cells_entry(&((struct name *)(void *)f)->cells,         \
-                                   *(const name##_key *)key, out);             \
-    }                                                                          \
-    CACHE_UNUSED static int name##__front_remove(                              \
-        struct cache_front *f, const void *key, uint64_t hash_)                \
-    {                                                                          \
-        (void)hash_;                                                           \
-        return name##__cells_remove(&((struct name *)(void *)f)->cells,        \
-                                    *(const name##_key *)key);                 \
-    }                                                                          \
-    CACHE_UNUSED static int name##__front_keep(                                \
-        struct cache_front *f, const void *key, uint64_t hash_,                \
-        uint64_t ttl_ms)                                                       \
-    {                                                                          \
-        (void)hash_;                                                           \
-        return name##__cells_touch_ttl(&((struct name *)(void *)f)->cells,     \
-                                       *(const name##_key *)key, ttl_ms);      \
-    }                                                                          \
-    CACHE_UNUSED static void name##__front_clear(struct cache_front *f)        \
-    {                                                                          \
-        (void)name##__cells_clear(&((struct name *)(void *)f)->cells);         \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -361,7 +309,7 @@ CACHE_COLD uint32_t cache__shared_reclaim(struct cache_front *f,
     };                                                                         \
     CACHE__DEFINE_LOADING_STORE(name, equal);                                  \
     CACHE__DEFINE_SHARED_VISIT(name);                                          \
-    CACHE__DEFINE_SHARED_CELLS(name);                                          \
+    CACHE__DEFINE_LOADING_CELLS(name);                                         \
     CACHE__DEFINE_FRONT_TYPE(name, true,                                       \
                              (int)name##__cells__shard__options |              \
                                  ((options) & (int)CACHE_TIMINGS));            \
