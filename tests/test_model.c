@@ -73,6 +73,8 @@ KIND_CALLBACKS(text, model_value_left);
     CACHE_DEFINE_WITH(name, kind##_key, uint64_t, hash, equal, options_,       \
                       __VA_ARGS__);                                            \
     static struct name name##_cache;                                           \
+    MODEL_CALLS(name, kind);                                                   \
+    MODEL_WHOLES(name);                                                        \
     static size_t name##_do_memory_needed(const struct cache_config *config)   \
     {                                                                          \
         return name##_memory_needed(config);                                   \
@@ -80,10 +82,6 @@ KIND_CALLBACKS(text, model_value_left);
     static int name##_do_init(const struct cache_config *config)               \
     {                                                                          \
         return name##_init(&name##_cache, config);                             \
-    }                                                                          \
-    static void name##_do_destroy(void)                                        \
-    {                                                                          \
-        name##_destroy(&name##_cache);                                         \
     }                                                                          \
     static const uint64_t *name##_do_get(unsigned n)                           \
     {                                                                          \
@@ -93,60 +91,11 @@ KIND_CALLBACKS(text, model_value_left);
     {                                                                          \
         return name##_peek(&name##_cache, kind##_make(n));                     \
     }                                                                          \
-    static bool name##_do_contains(unsigned n)                                 \
-    {                                                                          \
-        return name##_contains(&name##_cache, kind##_make(n));                 \
-    }                                                                          \
-    static int name##_do_put(unsigned n, uint64_t v)                           \
-    {                                                                          \
-        return name##_put(&name##_cache, kind##_make(n), v);                   \
-    }                                                                          \
-    static int name##_do_put_ttl(unsigned n, uint64_t v, uint64_t ttl_ms)      \
-    {                                                                          \
-        return name##_put_ttl(&name##_cache, kind##_make(n), v, ttl_ms);       \
-    }                                                                          \
-    static int name##_do_put_if_absent(unsigned n, uint64_t v)                 \
-    {                                                                          \
-        return name##_put_if_absent(&name##_cache, kind##_make(n), v);         \
-    }                                                                          \
-    static int name##_do_replace(unsigned n, uint64_t v)                       \
-    {                                                                          \
-        return name##_replace(&name##_cache, kind##_make(n), v);               \
-    }                                                                          \
-    static int name##_do_put_if_version(unsigned n, uint64_t v,                \
-                                        uint64_t version)                      \
-    {                                                                          \
-        return name##_put_if_version(&name##_cache, kind##_make(n), v,         \
-                                     version);                                 \
-    }                                                                          \
-    static int name##_do_put_version(unsigned n, uint64_t v, uint64_t ttl_ms,  \
-                                     uint64_t version)                         \
-    {                                                                          \
-        return name##_put_version(&name##_cache, kind##_make(n), v, ttl_ms,    \
-                                  version);                                    \
-    }                                                                          \
-    static int name##_do_entry(unsigned n, struct cache_entry *out)            \
-    {                                                                          \
-        return name##_entry(&name##_cache, kind##_make(n), out);               \
-    }                                                                          \
     static const uint64_t *name##_do_get_or_insert(unsigned n, uint64_t v,     \
                                                    bool *inserted)             \
     {                                                                          \
         return name##_get_or_insert(&name##_cache, kind##_make(n), v,          \
                                     inserted);                                 \
-    }                                                                          \
-    static int name##_do_compute(unsigned n, struct model *m)                  \
-    {                                                                          \
-        return name##_compute(&name##_cache, kind##_make(n), kind##_computes,  \
-                              m);                                              \
-    }                                                                          \
-    static int name##_do_touch_ttl(unsigned n, uint64_t ttl_ms)                \
-    {                                                                          \
-        return name##_touch_ttl(&name##_cache, kind##_make(n), ttl_ms);        \
-    }                                                                          \
-    static int name##_do_remove(unsigned n)                                    \
-    {                                                                          \
-        return name##_remove(&name##_cache, kind##_make(n));                   \
     }                                                                          \
     static int name##_do_pin(unsigned n)                                       \
     {                                                                          \
@@ -155,14 +104,6 @@ KIND_CALLBACKS(text, model_value_left);
     static int name##_do_unpin(unsigned n)                                     \
     {                                                                          \
         return name##_unpin(&name##_cache, kind##_make(n));                    \
-    }                                                                          \
-    static int name##_do_clear(void)                                           \
-    {                                                                          \
-        return name##_clear(&name##_cache);                                    \
-    }                                                                          \
-    static uint32_t name##_do_tick(uint32_t max_items)                         \
-    {                                                                          \
-        return name##_tick(&name##_cache, max_items);                          \
     }                                                                          \
     static bool name##_do_next(struct model_cursor *at)                        \
     {                                                                          \
@@ -175,53 +116,7 @@ KIND_CALLBACKS(text, model_value_left);
         }                                                                      \
         return more;                                                           \
     }                                                                          \
-    static uint32_t name##_do_len(void)                                        \
-    {                                                                          \
-        return name##_len(&name##_cache);                                      \
-    }                                                                          \
-    static int name##_do_stats(struct cache_stats *out)                        \
-    {                                                                          \
-        return name##_stats(&name##_cache, out);                               \
-    }                                                                          \
-    static struct cache_memory name##_do_memory(void)                          \
-    {                                                                          \
-        return name##_memory(&name##_cache);                                   \
-    }                                                                          \
-    static const char *name##_do_check(void)                                   \
-    {                                                                          \
-        return name##_check(&name##_cache);                                    \
-    }                                                                          \
-    static const struct model_subject name##_subject = {                       \
-        #name,                                                                 \
-        name##__options,                                                       \
-        copies,                                                                \
-        name##_do_memory_needed,                                               \
-        name##_do_init,                                                        \
-        name##_do_destroy,                                                     \
-        name##_do_get,                                                         \
-        name##_do_peek,                                                        \
-        name##_do_contains,                                                    \
-        name##_do_put,                                                         \
-        name##_do_put_ttl,                                                     \
-        name##_do_put_if_absent,                                               \
-        name##_do_replace,                                                     \
-        name##_do_put_if_version,                                              \
-        name##_do_put_version,                                                 \
-        name##_do_entry,                                                       \
-        name##_do_get_or_insert,                                               \
-        name##_do_compute,                                                     \
-        name##_do_touch_ttl,                                                   \
-        name##_do_remove,                                                      \
-        name##_do_pin,                                                         \
-        name##_do_unpin,                                                       \
-        name##_do_clear,                                                       \
-        name##_do_tick,                                                        \
-        name##_do_next,                                                        \
-        name##_do_len,                                                         \
-        name##_do_stats,                                                       \
-        name##_do_memory,                                                      \
-        name##_do_check,                                                       \
-    }
+    MODEL_SUBJECT(name, name##__options, copies, name##_do_pin, name##_do_unpin)
 
 #define WORD_SUBJECT(name, opts)                                               \
     SUBJECT(name##_word, word, opts, cache_hash_u64, cache_equal_u64, false,   \

@@ -131,10 +131,6 @@ static int not_pinned(unsigned n)
         CHECK(seen == UINT64_MAX - n);                                         \
         return NULL;                                                           \
     }                                                                          \
-    static bool name##_do_contains(unsigned n)                                 \
-    {                                                                          \
-        return name##_contains(&name##_cache, kind##_make(n));                 \
-    }                                                                          \
     static bool name##_collects(const kind##_key *key, const uint64_t *value,  \
                                 void *user)                                    \
     {                                                                          \
@@ -160,39 +156,7 @@ static int not_pinned(unsigned n)
     }                                                                          \
     struct cache__swallow_semicolon
 
-#define CHANGES(name, kind)                                                    \
-    static int name##_do_put(unsigned n, uint64_t value)                       \
-    {                                                                          \
-        return name##_put(&name##_cache, kind##_make(n), value);               \
-    }                                                                          \
-    static int name##_do_put_ttl(unsigned n, uint64_t value, uint64_t ttl_ms)  \
-    {                                                                          \
-        return name##_put_ttl(&name##_cache, kind##_make(n), value, ttl_ms);   \
-    }                                                                          \
-    static int name##_do_put_if_absent(unsigned n, uint64_t value)             \
-    {                                                                          \
-        return name##_put_if_absent(&name##_cache, kind##_make(n), value);     \
-    }                                                                          \
-    static int name##_do_replace(unsigned n, uint64_t value)                   \
-    {                                                                          \
-        return name##_replace(&name##_cache, kind##_make(n), value);           \
-    }                                                                          \
-    static int name##_do_put_if_version(unsigned n, uint64_t value,            \
-                                        uint64_t version)                      \
-    {                                                                          \
-        return name##_put_if_version(&name##_cache, kind##_make(n), value,     \
-                                     version);                                 \
-    }                                                                          \
-    static int name##_do_put_version(unsigned n, uint64_t value,               \
-                                     uint64_t ttl_ms, uint64_t version)        \
-    {                                                                          \
-        return name##_put_version(&name##_cache, kind##_make(n), value,        \
-                                  ttl_ms, version);                            \
-    }                                                                          \
-    static int name##_do_entry(unsigned n, struct cache_entry *out)            \
-    {                                                                          \
-        return name##_entry(&name##_cache, kind##_make(n), out);               \
-    }                                                                          \
+#define INSERTS(name, kind)                                                    \
     static const uint64_t *name##_do_get_or_insert(unsigned n, uint64_t value, \
                                                    bool *inserted)             \
     {                                                                          \
@@ -203,22 +167,9 @@ static int not_pinned(unsigned n)
                                   &copied, inserted);                          \
         return rc == 0 ? &copied : NULL;                                       \
     }                                                                          \
-    static int name##_do_compute(unsigned n, struct model *m)                  \
-    {                                                                          \
-        return name##_compute(&name##_cache, kind##_make(n), kind##_computes,  \
-                              m);                                              \
-    }                                                                          \
-    static int name##_do_touch_ttl(unsigned n, uint64_t ttl_ms)                \
-    {                                                                          \
-        return name##_touch_ttl(&name##_cache, kind##_make(n), ttl_ms);        \
-    }                                                                          \
-    static int name##_do_remove(unsigned n)                                    \
-    {                                                                          \
-        return name##_remove(&name##_cache, kind##_make(n));                   \
-    }                                                                          \
     struct cache__swallow_semicolon
 
-#define WHOLES(name)                                                           \
+#define MAKES(name)                                                            \
     /* The model wants to know what an entry weighs. */                        \
     static size_t name##_do_memory_needed(const struct cache_config *config)   \
     {                                                                          \
@@ -232,74 +183,19 @@ static int not_pinned(unsigned n)
         one.shards = 1;                                                        \
         return name##_init(&name##_cache, &one);                               \
     }                                                                          \
-    static void name##_do_destroy(void)                                        \
-    {                                                                          \
-        name##_destroy(&name##_cache);                                         \
-    }                                                                          \
-    static int name##_do_clear(void)                                           \
-    {                                                                          \
-        return name##_clear(&name##_cache);                                    \
-    }                                                                          \
-    static uint32_t name##_do_tick(uint32_t max_items)                         \
-    {                                                                          \
-        return name##_tick(&name##_cache, max_items);                          \
-    }                                                                          \
-    static uint32_t name##_do_len(void)                                        \
-    {                                                                          \
-        return name##_len(&name##_cache);                                      \
-    }                                                                          \
-    static int name##_do_stats(struct cache_stats *out)                        \
-    {                                                                          \
-        return name##_stats(&name##_cache, out);                               \
-    }                                                                          \
-    static struct cache_memory name##_do_memory(void)                          \
-    {                                                                          \
-        return name##_memory(&name##_cache);                                   \
-    }                                                                          \
-    static const char *name##_do_check(void)                                   \
-    {                                                                          \
-        return name##_check(&name##_cache);                                    \
-    }                                                                          \
     struct cache__swallow_semicolon
 
 #define SUBJECT(name, kind, options_, hash, equal, copies, ...)                \
     CACHE_DEFINE_SHARED_WITH(name, kind##_key, uint64_t, hash, equal,          \
                              (options_) | CACHE_POLICY_DYNAMIC, __VA_ARGS__);  \
     static struct name name##_cache;                                           \
+    MODEL_CALLS(name, kind);                                                   \
+    MODEL_WHOLES(name);                                                        \
     LOOKS(name, kind);                                                         \
-    CHANGES(name, kind);                                                       \
-    WHOLES(name);                                                              \
-    static const struct model_subject name##_subject = {                       \
-        #name,                                                                 \
-        (options_) | CACHE_POLICY_DYNAMIC,                                     \
-        copies,                                                                \
-        name##_do_memory_needed,                                               \
-        name##_do_init,                                                        \
-        name##_do_destroy,                                                     \
-        name##_do_get,                                                         \
-        name##_do_peek,                                                        \
-        name##_do_contains,                                                    \
-        name##_do_put,                                                         \
-        name##_do_put_ttl,                                                     \
-        name##_do_put_if_absent,                                               \
-        name##_do_replace,                                                     \
-        name##_do_put_if_version,                                              \
-        name##_do_put_version,                                                 \
-        name##_do_entry,                                                       \
-        name##_do_get_or_insert,                                               \
-        name##_do_compute,                                                     \
-        name##_do_touch_ttl,                                                   \
-        name##_do_remove,                                                      \
-        not_pinned,                                                            \
-        not_pinned,                                                            \
-        name##_do_clear,                                                       \
-        name##_do_tick,                                                        \
-        name##_do_next,                                                        \
-        name##_do_len,                                                         \
-        name##_do_stats,                                                       \
-        name##_do_memory,                                                      \
-        name##_do_check,                                                       \
-    }
+    INSERTS(name, kind);                                                       \
+    MAKES(name);                                                               \
+    MODEL_SUBJECT(name, (options_) | CACHE_POLICY_DYNAMIC, copies, not_pinned, \
+                  not_pinned)
 
 SUBJECT(plain, word, CACHE_PLAIN_DATA, cache_hash_u64, cache_equal_u64, false,
         .on_remove = word_left);
