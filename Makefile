@@ -55,7 +55,7 @@ CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
 # The others crash processes, have threads or run long: under ASan in check-all.
-asan_later = test_journal test_loading_crash \
+asan_later = test_journal test_loading_crash test_loading_model \
     test_loading_shared test_shared_model test_shared_stress
 asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
 
