@@ -71,8 +71,9 @@
  *   Nothing overtakes it.  What was written of it is cut off.  After a sync
  *   that failed the segment is given up at its durable end and a new one begun:
  *   a second sync of the same file may succeed without having written anything.
- *   On a full disk the stored mark is written to path.lock, in place, so that
- *   segments can be deleted that fill it.
+ *   On a full disk the stored mark is noted in path.lock, which has room for
+ *   two of them: the next one never writes over the last good one.  So segments
+ *   can be deleted that fill the disk.
  *   So an error means "unknown": the write may be replayed all the same, in its
  *   place in the order.
  *   With process_only, a power cut may lose what was acknowledged, and may
@@ -116,6 +117,9 @@
 #define CACHE_JOURNAL_RETRY_MS 100u
 #define CACHE_JOURNAL_HEADER 88u /* bytes of a block's header */
 #define CACHE_JOURNAL_RECORD 28u /* bytes of a record beside key and value */
+
+/* In path.lock the second note begins here, in a sector of its own. */
+#define CACHE__JOURNAL_NOTE 512u
 
 /* The system calls: define them before inclusion to have your own. */
 #ifndef CACHE_JOURNAL_OPEN
@@ -241,7 +245,8 @@ struct cache_journal {
     uint64_t id;       /* of this journal: random, in every header; 0 = not
                           known yet */
     uint64_t written;  /* highest seq in a durable block */
-    uint64_t recorded; /* the stored mark in the last durable block */
+    uint64_t recorded; /* the stored mark in the last durable block or note */
+    uint64_t note_at;  /* where in path.lock the next note goes */
     bool ends_empty;   /* the last durable block has no records, or there is no
                           block */
     struct cache_journal_buffer mark; /* with room for a header only */
@@ -970,33 +975,61 @@ CACHE_COLD int cache__journal_verify(struct cache__journal_reader *r,
     return rc;
 }
 
-/* The mark that a full disk has left in path.lock, if it is this journal's. */
+/* The room in path.lock for two notes. */
+CACHE_COLD int cache__journal_reserve_notes(struct cache_journal *j)
+{
+    struct stat file;
+    uint64_t at;
+    int rc = 0;
+
+    if (fstat(j->lock_fd, &file) != 0)
+        return CACHE_EIO;
+    memset(j->mark.bytes, 0, CACHE_JOURNAL_HEADER);
+    for (at = 0; at <= CACHE__JOURNAL_NOTE && rc == 0;
+         at += CACHE__JOURNAL_NOTE)
+        if ((uint64_t)file.st_size < at + CACHE_JOURNAL_HEADER)
+            rc = cache__journal_write(j->lock_fd, j->mark.bytes,
+                                      CACHE_JOURNAL_HEADER, at);
+    return rc;
+}
+
+/* The mark that a full disk has left in path.lock, if it is this journal's.  It
+ * is made durable, as settle does with a block, and for the same reason. */
 CACHE_COLD int cache__journal_noted(struct cache__journal_opening *o)
 {
     struct cache__journal_reader *r = &o->reader;
     struct cache_journal *j = r->j;
     struct cache__journal_block block;
-    const unsigned char *p;
-    struct stat file;
+    const unsigned char *p, *last = NULL;
+    uint64_t at;
     int rc;
 
     (void)snprintf(j->name + j->path_len, 24, ".lock");
     cache__journal_leave(r);
-    if (fstat(j->lock_fd, &file) != 0)
-        return cache__journal_fail(j, CACHE_EIO, j->name, strerror(errno));
-    if (file.st_size < (off_t)CACHE_JOURNAL_HEADER) {
-        memset(j->mark.bytes, 0, CACHE_JOURNAL_HEADER);
-        rc = cache__journal_write(j->lock_fd, j->mark.bytes,
-                                  CACHE_JOURNAL_HEADER, 0);
-        return rc == 0 ? 0 : cache__journal_fail(j, rc, j->name, NULL);
-    }
+    rc = cache__journal_reserve_notes(j);
+    if (rc != 0)
+        return cache__journal_fail(j, rc, j->name, strerror(errno));
     r->fd = j->lock_fd;
     r->len = 0;
-    rc = cache__journal_see(r, 0, CACHE_JOURNAL_HEADER, &p);
+    rc = cache__journal_see(r, 0, CACHE__JOURNAL_NOTE + CACHE_JOURNAL_HEADER,
+                            &p);
     r->fd = -1;
-    if (rc == 0 && j->id != 0 && cache__journal_decode(j, p, 0, 0, &block) &&
-        block.stored > j->recorded && block.stored <= j->written)
-        j->recorded = block.stored;
+    for (at = 0; rc == 0 && at <= CACHE__JOURNAL_NOTE;
+         at += CACHE__JOURNAL_NOTE)
+        if (j->id != 0 && cache__journal_decode(j, p + at, 0, at, &block) &&
+            block.stored > j->recorded && block.stored <= j->written) {
+            j->recorded = block.stored;
+            j->note_at = CACHE__JOURNAL_NOTE - at; /* the other */
+            last = p + at;
+        }
+    if (last != NULL) {
+        rc = cache__journal_write(j->lock_fd, last, CACHE_JOURNAL_HEADER,
+                                  (uint64_t)(last - p));
+        if (rc == 0)
+            rc = cache__journal_sync(j->lock_fd, false);
+        if (rc != 0)
+            (void)cache__journal_fail(j, rc, j->name, strerror(errno));
+    }
     return rc;
 }
 
@@ -1245,8 +1278,9 @@ CACHE_COLD int cache__journal_commit(struct cache_journal *j,
     return 0;
 }
 
-/* Records the mark in path.lock, which has room for it: on a full disk no
- * commit can, and what is stored could not be deleted to make room. */
+/* Notes the mark in path.lock, which has room for it: on a full disk no commit
+ * can, and what is stored could not be deleted to make room.  The last note
+ * that was durable is left alone: segments may be gone because of it. */
 CACHE_COLD int cache__journal_note_stored(struct cache_journal *j,
                                           uint64_t stored)
 {
@@ -1256,14 +1290,16 @@ CACHE_COLD int cache__journal_note_stored(struct cache_journal *j,
     memset(&block, 0, sizeof block);
     block.before = block.last = j->written;
     block.stored = stored < j->written ? stored : j->written;
-    cache__journal_encode(j, j->mark.bytes, 0, 0, &block);
+    cache__journal_encode(j, j->mark.bytes, 0, j->note_at, &block);
     rc = cache__journal_write(j->lock_fd, j->mark.bytes, CACHE_JOURNAL_HEADER,
-                              0);
+                              j->note_at);
     if (rc == 0 && !j->config.process_only)
         rc = cache__journal_sync(j->lock_fd, true);
-    if (rc == 0)
-        j->recorded = block.stored;
-    return rc;
+    if (rc != 0)
+        return rc;
+    j->recorded = block.stored;
+    j->note_at = CACHE__JOURNAL_NOTE - j->note_at;
+    return 0;
 }
 
 /* --- the thread ---------------------------------------------------------- */

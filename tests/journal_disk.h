@@ -183,7 +183,8 @@ static inline int disk_fault(enum call what)
     return 0;
 }
 
-/* The model's file of this name, a new one if there is none. */
+/* The model's file of this name, a new one if there is none.  One that was
+ * unlinked keeps its place, as its name may be on the platter still. */
 static inline int model_slot(const char *name)
 {
     const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
@@ -200,6 +201,23 @@ static inline int model_slot(const char *name)
     memset(&disk.files[unused], 0, sizeof disk.files[0]);
     strcpy(disk.files[unused].name, base);
     return unused;
+}
+
+/* A file is opened.  One that is made has nothing of an earlier one of its
+ * name. */
+static inline int model_open(const char *name)
+{
+    int slot = model_slot(name);
+    struct model_file *f = &disk.files[slot];
+
+    if (!f->exists) {
+        memset(f->now, 0, sizeof f->now);
+        memset(f->kept, 0, sizeof f->kept);
+        memset(f->dirty, 0, sizeof f->dirty);
+        f->size = f->kept_size = 0;
+    }
+    f->exists = true;
+    return slot;
 }
 
 static inline struct model_file *model_of(int fd)
@@ -261,10 +279,8 @@ static inline int disk_open(const char *name, int flags, int mode)
         return failed(errno);
     if (disk.modelled && fd < (int)COUNT(disk.slots)) {
         disk.slots[fd] = 0;
-        if (!(flags & O_DIRECTORY)) {
-            disk.slots[fd] = 1 + model_slot(name);
-            disk.files[disk.slots[fd] - 1].exists = true;
-        }
+        if (!(flags & O_DIRECTORY))
+            disk.slots[fd] = 1 + model_open(name);
     }
     pthread_mutex_unlock(&disk.lock);
     return fd;
@@ -312,7 +328,7 @@ static inline ssize_t disk_pwrite(int fd, const void *from, size_t bytes,
     f = model_of(fd);
     fault = disk.dead ? EIO : disk_fault(CALL_PWRITE);
     if (fault != 0 && fault != EINTR && bytes > 0 && disk.n_ops != disk.die_at)
-        bytes = disk.dead ? 0 : bytes / 2; /* some of it is there */
+        bytes = disk.dead ? 0 : bytes - bytes / 8; /* the end is not */
     else if (disk.dead && bytes > 0)
         bytes = disk.n_ops % (bytes + 1);
     else if (fault == EINTR)

@@ -1524,6 +1524,35 @@ static void full_disk_and_a_power_cut(void)
     }
 }
 
+/* What was deleted because of a note is not missed when the next one is torn:
+ * by the disk, and by the end of the process. */
+static void full_disk_and_a_torn_note(void)
+{
+    int round;
+
+    for (round = 0; round < 10; round++) {
+        sim_disk(round);
+        config.segment_bytes = 300;
+        open_journal();
+        commit_n(9);
+        disk_fail(CALL_OPEN, 0, INT_MAX, ENOSPC); /* of another segment */
+        cache_journal_stored(journal, 5);
+        CHECK_EQ(append_next(), 0);
+        while (stats_now().n_deleted == 0)
+            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        disk_fail(CALL_PWRITE, 0, INT_MAX, ENOSPC); /* most is written */
+        cache_journal_stored(journal, 8);
+        CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        kill_journal();
+        if (round % 2)
+            cut_power();
+        disk_heal();
+        open_journal();
+        check_replayed(6, 9);
+        tear_down();
+    }
+}
+
 static void faults_in_open(void)
 {
     static const enum call calls[] = {
@@ -1685,22 +1714,28 @@ struct sim {
     uint64_t stored;       /* what the journal was told last */
     int n_rounds, n_opened, n_lost;
     uint64_t n_acknowledged, n_faults;
+    const char *missing; /* why n_lost is not 0 */
 };
 
-/* The journal is open: is everything there that has to be? */
-static bool sim_is_whole(struct sim *sim)
+/* The journal is open: what is not there that has to be?  NULL = nothing. */
+static const char *sim_missing(struct sim *sim)
 {
     uint64_t last = cache_journal_last(journal), i;
 
-    if (replayed.n_wrong > 0 || last < sim->acknowledged || last > sim_last)
-        return false;
+    if (replayed.n_wrong > 0)
+        return "a record is not what was appended";
+    if (last < sim->acknowledged)
+        return "the last acknowledged";
+    if (last > sim_last)
+        return "more is there than was appended";
     for (i = 1; i < (uint64_t)replayed.n; i++)
         if (replayed.seqs[i] != replayed.seqs[i - 1] + 1)
-            return false;
-    if (replayed.n > 0 && (replayed.seqs[replayed.n - 1] != last ||
-                           replayed.seqs[0] > sim->stored + 1))
-        return false;
-    return replayed.n > 0 || last <= sim->stored;
+            return "one in between";
+    if (replayed.n > 0 && replayed.seqs[replayed.n - 1] != last)
+        return "the last replayed";
+    if (replayed.n > 0 && replayed.seqs[0] > sim->stored + 1)
+        return "the first that is not stored";
+    return replayed.n > 0 || last <= sim->stored ? NULL : "all";
 }
 
 /* Writes until the end of this life. */
@@ -1736,7 +1771,8 @@ static void sim_round(struct sim *sim, int crashes)
     rc = try_open();
     if (rc == 0) {
         sim->n_opened++;
-        sim->n_lost += !sim_is_whole(sim);
+        sim->missing = sim_missing(sim);
+        sim->n_lost += sim->missing != NULL;
         sim->acknowledged = cache_journal_durable(journal);
         ticket.seq = UINT64_MAX;
         sim_live(sim);
@@ -1750,7 +1786,8 @@ static void sim_round(struct sim *sim, int crashes)
         if (sim->acknowledged > before)
             sim->n_acknowledged += sim->acknowledged - before;
     } else if (rc == CACHE_ECORRUPT) {
-        sim->n_lost++; /* nothing was damaged */
+        sim->missing = journal->message; /* nothing was damaged */
+        sim->n_lost++;
     } else {
         CHECK(disk.dead || disk.n_faults > 0);
     }
@@ -1794,7 +1831,7 @@ static void simulate(const char *what, int crashes, uint32_t per_mille)
             sim_round(&sim, crashes);
         replayed.is_right = NULL;
         if (sim.n_lost > 0)
-            printf("journal %d, crash %d: %s\n", n, i, journal->message);
+            printf("journal %d, crash %d: %s\n", n, i, sim.missing);
         all.n_rounds += sim.n_rounds;
         all.n_opened += sim.n_opened;
         all.n_acknowledged += sim.n_acknowledged;
@@ -1969,7 +2006,7 @@ static void kill_9(void)
         replayed.is_right = NULL;
         CHECK_EQ(replayed.n_wrong, 0);
         sim_last = cache_journal_last(journal);
-        CHECK(sim_is_whole(&sim));
+        CHECK_STR(sim_missing(&sim), NULL);
         sim.acknowledged = cache_journal_last(journal);
         kill_journal(); /* the child finds it as it was left */
     }
@@ -2021,6 +2058,7 @@ static const struct test tests[] = {
     TEST(segments_outlive_their_mark),
     TEST(open_syncs_what_it_replays),
     TEST(full_disk_and_a_power_cut),
+    TEST(full_disk_and_a_torn_note),
     TEST(simulated_kills),
     TEST(simulated_power_cuts),
     TEST(simulated_crashes_and_faults),
