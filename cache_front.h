@@ -513,6 +513,7 @@ struct cache_front {
     uint32_t sweep_at;    /* the slot that it looked at last */
     uint32_t sweep_shard; /* of a shared cache: where that is */
     bool open, threads, behind;
+    bool offloads;  /* loaders and stores run on threads of the loop half's */
     uint32_t hooks; /* enum cache__front_hooks */
     const struct cache_front_type *type;
     struct cache_loading_config config; /* with the defaults filled in */
@@ -804,7 +805,7 @@ CACHE_COLD void cache__front_took(struct cache_front *f, enum cache_timing what,
     uint64_t ns = now_ns > begun_ns ? now_ns - begun_ns : 0;
 
 #ifdef CACHE__THREADS
-    if (f->type->shared) {
+    if (f->type->shared || f->offloads) {
         cache_histogram_add_shared(&f->timings[what], ns);
         return;
     }

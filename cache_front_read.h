@@ -512,15 +512,33 @@ CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
     return 0;
 }
 
-/* The load of a record has ended: it is kept, and those who wait get it.
- * Returns 0 if a value is in the cells. */
+/* The load of a record has ended: it is kept, and told.  The record is still
+ * there.  Returns 0 if a value is in the cells. */
+CACHE_COLD int cache__front_arrive(struct cache_front *f, uint32_t r,
+                                   const void *value,
+                                   const struct cache_loaded *loaded,
+                                   int status, bool retain)
+{
+    int rc = cache__front_keep(f, r, value, loaded, status, retain);
+
+    cache__front_count(f, &f->stats.loads);
+    if (status != 0 && status != CACHE_EKEY)
+        cache__front_count(f, &f->stats.load_errors);
+    cache__front_tell(
+        f,
+        status == 0 || status == CACHE_EKEY ? CACHE_EVENT_LOAD_END
+                                            : CACHE_EVENT_LOAD_ERROR,
+        cache__claims_key(&f->claims, r), status == 0 ? value : NULL, status);
+    return rc;
+}
+
+/* The same, and those who wait get it. */
 CACHE_COLD int cache__front_land(struct cache_front *f, uint32_t r,
                                  const void *value,
                                  const struct cache_loaded *loaded, int status,
                                  bool retain)
 {
     struct cache_pending *p = &f->claims.records[r];
-    const void *key = cache__claims_key(&f->claims, r);
     uint32_t i;
     int rc;
 
@@ -529,15 +547,7 @@ CACHE_COLD int cache__front_land(struct cache_front *f, uint32_t r,
         for (i = 0; i < p->n_waiters; i++)
             cache__front_retain(f, value);
     }
-    rc = cache__front_keep(f, r, value, loaded, status, retain);
-    cache__front_count(f, &f->stats.loads);
-    if (status != 0 && status != CACHE_EKEY)
-        cache__front_count(f, &f->stats.load_errors);
-    cache__front_tell(f,
-                      status == 0 || status == CACHE_EKEY
-                          ? CACHE_EVENT_LOAD_END
-                          : CACHE_EVENT_LOAD_ERROR,
-                      key, status == 0 ? value : NULL, status);
+    rc = cache__front_arrive(f, r, value, loaded, status, retain);
     cache__front_release(f, r, status);
     return rc;
 }

@@ -252,7 +252,9 @@ struct cache_journal {
     struct cache_journal_buffer mark; /* with room for a header only */
 
     pthread_t thread;
-    pthread_mutex_t lock;   /* of what follows */
+    pthread_mutex_t lock;         /* of what follows */
+    void (*listener)(void *user); /* cache_journal_listen */
+    void *listener_user;
     pthread_cond_t wake;    /* the thread has something to do */
     pthread_cond_t done[2]; /* commits of even and of odd number have ended */
     struct cache_journal_buffer buffers[2];
@@ -1424,6 +1426,8 @@ CACHE_COLD void *cache__journal_thread(void *user)
                                 rc, j->config.user);
             (void)pthread_mutex_lock(&j->lock);
         }
+        if (j->listener != NULL)
+            j->listener(j->listener_user);
     }
     j->stopped = true;
     (void)pthread_cond_broadcast(&j->done[0]);
@@ -1781,6 +1785,21 @@ CACHE_COLD int cache_journal_wait(struct cache_journal *j,
     }
     cache__journal_leave_open(j);
     return rc;
+}
+
+/*
+ * Has listener(user) called after each commit, well or not: a bell, not a
+ * message.  NULL = nobody.  It runs on the journal's thread under its lock, so
+ * it must not call the journal; when this returns, no other is being called.
+ * Threads: any but the journal's.
+ */
+CACHE_COLD void cache_journal_listen(struct cache_journal *j,
+                                     void (*listener)(void *user), void *user)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    j->listener = listener;
+    j->listener_user = user;
+    (void)pthread_mutex_unlock(&j->lock);
 }
 
 /*

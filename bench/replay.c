@@ -45,18 +45,17 @@ static void looked_up(struct replay *r, uint32_t client, int status);
 
 struct subject {
     const char *policy;
-    int (*open)(struct replay *r, const struct cache_config *,
-                const struct cache_async_config *);
+    int (*open)(struct replay *r, const struct cache_loading_config *);
     int (*fetch)(uint32_t client, uint64_t key, struct file_meta *out);
     int (*put)(uint64_t key, struct file_meta meta);
     struct cache_async *(*async)(void);
-    struct cache_memory (*memory)(struct cache_stats *stats);
+    struct cache_memory (*memory)(struct cache_loading_stats *stats);
     void (*destroy)(void);
 };
 
 #define SUBJECT(name, POLICY)                                                  \
-    CACHE_DEFINE(name, uint64_t, struct file_meta, cache_hash_u64,             \
-                 cache_equal_u64, POLICY | CACHE_STATS);                       \
+    CACHE_DEFINE_LOADING(name, uint64_t, struct file_meta, cache_hash_u64,     \
+                         cache_equal_u64, POLICY | CACHE_STATS);               \
     CACHE_ASYNC_DEFINE(name);                                                  \
     static struct name name##_cache;                                           \
     static struct name##_async name##_half;                                    \
@@ -66,15 +65,15 @@ struct subject {
         looked_up((struct replay *)req->data,                                  \
                   (uint32_t)(req - name##_requests), status);                  \
     }                                                                          \
-    static int name##_open(struct replay *r, const struct cache_config *cache, \
-                           const struct cache_async_config *async)             \
+    static int name##_open(struct replay *r,                                   \
+                           const struct cache_loading_config *config)          \
     {                                                                          \
-        int rc = name##_init(&name##_cache, cache), i;                         \
+        int rc = name##_init(&name##_cache, config), i;                        \
         for (i = 0; i < CLIENTS; i++)                                          \
             name##_requests[i].data = r;                                       \
         return rc ? rc                                                         \
                   : name##_async_init(&name##_half, uv_default_loop(),         \
-                                      &name##_cache, async);                   \
+                                      &name##_cache, NULL, NULL);              \
     }                                                                          \
     static int name##_look_up(uint32_t client, uint64_t key,                   \
                               struct file_meta *out)                           \
@@ -90,9 +89,10 @@ struct subject {
     {                                                                          \
         return &name##_half.base;                                              \
     }                                                                          \
-    static struct cache_memory name##_figures(struct cache_stats *stats)       \
+    static struct cache_memory name##_figures(                                 \
+        struct cache_loading_stats *stats)                                     \
     {                                                                          \
-        (void)name##_stats(&name##_cache, stats);                              \
+        (void)name##_loading_stats(&name##_cache, stats);                      \
         return name##_memory(&name##_cache);                                   \
     }                                                                          \
     static void name##_end(void)                                               \
@@ -331,7 +331,7 @@ static void print_row(struct replay *r, uint32_t entries, uint64_t began_ns)
 {
     const struct cache_async_stats *async = &r->subject->async()->stats;
     struct cache_wb_stats writes = cache_async_write_stats(r->subject->async());
-    struct cache_stats stats;
+    struct cache_loading_stats stats;
     struct cache_memory memory = r->subject->memory(&stats);
     double elapsed = (double)(uv_hrtime() - began_ns) / 1e9;
 
@@ -341,7 +341,8 @@ static void print_row(struct replay *r, uint32_t entries, uint64_t began_ns)
            " %5" PRIu64 "    %5.0f / %5.0f   %6.1f / %6.1f"
            "  %5.1f  %7.2f\n",
            r->subject->policy,
-           100.0 * (double)stats.hits / (double)(stats.hits + stats.misses),
+           100.0 * (double)stats.cells.hits /
+               (double)(stats.cells.hits + stats.misses),
            async->n_loads, async->n_joined, async->n_batches, writes.n_accepted,
            writes.n_stored, percentile(r->hit_ns, r->n_hits, 0.5),
            percentile(r->hit_ns, r->n_hits, 0.99),
@@ -355,12 +356,14 @@ static void run(const struct filelog *log, const struct subject *subject,
 {
     static struct cache_sqlite db;
     struct cache_sqlite_config db_config = { .path = NULL };
-    struct cache_config config = { .capacity = entries };
     struct cache_codec keys = cache_raw_object(sizeof(uint64_t));
     struct cache_codec values = cache_raw_object(sizeof(struct file_meta));
-    struct cache_async_config async_config = { .store = &db.store,
-                                               .key_codec = &keys,
-                                               .value_codec = &values };
+    struct cache_loading_config config = { .cache = { .capacity = entries },
+                                           .reads = CACHE_READ_THROUGH,
+                                           .writes = CACHE_WRITE_BEHIND,
+                                           .store = &db.store,
+                                           .key_codec = &keys,
+                                           .value_codec = &values };
     struct replay *r = (struct replay *)calloc(1, sizeof *r);
     char path[512];
     uint64_t began_ns;
@@ -382,7 +385,7 @@ static void run(const struct filelog *log, const struct subject *subject,
     if (cache_sqlite_open(&db, &db_config) != 0)
         die(path, db.message);
     preload(&db, r);
-    check(subject->open(r, &config, &async_config), "init");
+    check(subject->open(r, &config), "init");
     subject->async()->data = r;
     (void)uv_idle_init(uv_default_loop(), &r->stepper);
     r->stepper.data = r;

@@ -13,7 +13,8 @@ struct user {
     uint64_t visits;
 };
 
-CACHE_DEFINE(users, uint64_t, struct user, cache_hash_u64, cache_equal_u64, 0);
+CACHE_DEFINE_LOADING(users, uint64_t, struct user, cache_hash_u64,
+                     cache_equal_u64, 0);
 CACHE_ASYNC_DEFINE(users);
 
 /* One look-up: the request, and room for what it finds. */
@@ -34,7 +35,7 @@ static void loaded(struct users_request *req, int status)
 {
     struct lookup *lookup = req->data;
 
-    if (status != 0)
+    if (status < 0)
         printf("not found: %s\n", cache_strerror(status));
     else
         show(lookup, "loaded");
@@ -62,7 +63,8 @@ static void flushed(struct cache_flush *flush, int status)
 {
     (void)flush;
     printf("stored: %s\n", cache_strerror(status));
-    users_clear(async.cache); /* so that the next look-ups go to SQLite */
+    /* so that the next look-ups go to SQLite */
+    users_async_invalidate(&async, CACHE_INVALIDATE_HARD);
 }
 
 int main(void)
@@ -72,13 +74,15 @@ int main(void)
     struct user ann = { .name = "Ann", .visits = 1 };
     char path[] = "users-XXXXXX";
     struct cache_sqlite_config db_config = { .path = path };
-    struct cache_config config = { .capacity = 1000 };
     struct cache_codec ids = cache_raw_object(sizeof(uint64_t));
     struct cache_codec values = cache_raw_object(sizeof(struct user));
     struct cache_sqlite db;
-    struct cache_async_config async_config = { .store = &db.store,
-                                               .key_codec = &ids,
-                                               .value_codec = &values };
+    struct cache_loading_config config = { .cache = { .capacity = 1000 },
+                                           .reads = CACHE_READ_THROUGH,
+                                           .writes = CACHE_WRITE_BEHIND,
+                                           .store = &db.store,
+                                           .key_codec = &ids,
+                                           .value_codec = &values };
     struct users cache;
     int file = mkstemp(path);
 
@@ -89,7 +93,7 @@ int main(void)
         return 1;
     }
     if (users_init(&cache, &config) != 0 ||
-        users_async_init(&async, uv_default_loop(), &cache, &async_config) != 0)
+        users_async_init(&async, uv_default_loop(), &cache, NULL, NULL) != 0)
         return 1;
 
     users_async_put(&async, 1, ann); /* in the cache now, in SQLite soon */
