@@ -601,6 +601,7 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
     a->front = front;
     a->cells = cells;
     a->type = *type;
+    a->on_prepare = cache__async_prepare;
     bytes = cache__async_place(a, NULL);
     if (bytes == 0)
         return CACHE_ESIZE;
@@ -668,8 +669,9 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
 CACHE_COLD struct cache_wb_stats
 cache_async_write_stats(const struct cache_async *a)
 {
-    static const struct cache_wb_stats none;
+    struct cache_wb_stats none;
 
+    memset(&none, 0, sizeof none);
     return a->front->behind ? a->front->writes.stats : none;
 }
 
@@ -817,8 +819,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* Reading. */
-#define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
+/* Making. */
+#define CACHE__ASYNC_DEFINE_INIT(name)                                         \
     CACHE_UNUSED static inline int name##_async_init(                          \
         struct name##_async *a, uv_loop_t *loop, struct name *c,               \
         const struct cache_async_config *config,                               \
@@ -840,6 +842,10 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             a->loader = *loader;                                               \
         return 0;                                                              \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Reading. */
+#define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
     CACHE_UNUSED static inline int name##_fetch_with(                          \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, const struct cache_fetch_options *options,          \
@@ -889,6 +895,10 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         return cache__async_refresh(                                           \
             &a->base, &key, name##__cells__hash(&a->cache->cells.base, &key)); \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* What a loader says. */
+#define CACHE__ASYNC_DEFINE_LOADED(name)                                       \
     CACHE_UNUSED static inline void name##_loaded_with(                        \
         struct name##_batch *b, size_t i, name##_value value,                  \
         const struct cache_loaded *loaded)                                     \
@@ -1083,7 +1093,9 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 #define CACHE_ASYNC_DEFINE(name)                                               \
     CACHE__ASYNC_DEFINE_TYPES(name);                                           \
     CACHE__ASYNC_DEFINE_HOOKS(name);                                           \
+    CACHE__ASYNC_DEFINE_INIT(name);                                            \
     CACHE__ASYNC_DEFINE_FETCH(name);                                           \
+    CACHE__ASYNC_DEFINE_LOADED(name);                                          \
     CACHE__ASYNC_DEFINE_WRITE(name)
 
 #endif /* CACHE_ASYNC_H */

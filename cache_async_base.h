@@ -264,10 +264,11 @@ struct cache_async {
     uv_mutex_t lock;                  /* of the following, and the bell */
     struct cache_async_job *returned; /* newest first */
     uv_async_t doorbell;
-    uv_prepare_t prepare; /* active while something is to be sent or told */
-    uv_timer_t timer;     /* active while something is due at a known time */
-    uv_timer_t sweep;     /* expiry; keeps no loop alive */
-    uint32_t n_out;       /* jobs that have left the loop */
+    uv_prepare_cb on_prepare; /* the turn of the loop */
+    uv_prepare_t prepare;     /* active while something is to be sent or told */
+    uv_timer_t timer; /* active while something is due at a known time */
+    uv_timer_t sweep; /* expiry; keeps no loop alive */
+    uint32_t n_out;   /* jobs that have left the loop */
     struct cache_worker worker;
 
     cache_close_cb close_cb;
@@ -388,13 +389,11 @@ CACHE_COLD void cache__heap_remove(struct cache_async *a, struct cache_fetch *f)
 
 /* --- the loop ------------------------------------------------------------ */
 
-CACHE_COLD void cache__async_prepare(uv_prepare_t *handle);
-
 /* Sees to it that the prepare callback runs before the loop waits again. */
 CACHE_INLINE void cache__async_wake(struct cache_async *a)
 {
     if (!uv_is_active((uv_handle_t *)&a->prepare))
-        (void)uv_prepare_start(&a->prepare, cache__async_prepare);
+        (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
 /* The cells have changed, and others may have to hear of it. */
