@@ -1500,6 +1500,42 @@ static void open_syncs_what_it_replays(void)
     }
 }
 
+/* A process dies while it begins a segment with the mark of all before it, the
+ * next one while it opens, and then the power is cut: nothing is deleted because
+ * of a mark that goes with its segment's name. */
+static void open_keeps_what_it_may_need(void)
+{
+    uint64_t commit, call;
+    int round, rc;
+
+    for (commit = 3; commit <= 4; commit++) { /* it is written, synced */
+        for (round = 0; round < 4; round++) {
+            for (call = 1, rc = -1; rc != 0; call++) {
+                sim_disk((int)(commit * 100000 + call * 100) + round);
+                config.segment_bytes = 300;
+                open_journal();
+                commit_n(9);
+                pthread_mutex_lock(&disk.lock);
+                disk.die_at = disk.n_ops + commit;
+                pthread_mutex_unlock(&disk.lock);
+                cache_journal_stored(journal, 9);
+                while (!disk_is_dead())
+                    sleep_ms(0);
+                kill_journal();
+                disk.die_at = disk.n_ops + call;
+                rc = try_open();
+                kill_journal();
+                cut_power();
+                open_journal();
+                check_replayed(replayed.n == 0 ? 10 : 1, 9);
+                CHECK_EQ(cache_journal_last(journal), 9);
+                tear_down();
+            }
+            CHECK(call > 10);
+        }
+    }
+}
+
 /* The mark on a full disk is durable before what it frees is deleted. */
 static void full_disk_and_a_power_cut(void)
 {
@@ -2057,6 +2093,7 @@ static const struct test tests[] = {
     TEST(full_disk),
     TEST(segments_outlive_their_mark),
     TEST(open_syncs_what_it_replays),
+    TEST(open_keeps_what_it_may_need),
     TEST(full_disk_and_a_power_cut),
     TEST(full_disk_and_a_torn_note),
     TEST(simulated_kills),
