@@ -1536,6 +1536,38 @@ static void open_keeps_what_it_may_need(void)
     }
 }
 
+/* A block that was synced in a segment whose name could not be, and which was
+ * given up: what one open does not find, the next one does not find either. */
+static void what_is_gone_stays_gone(void)
+{
+    uint64_t commit, last;
+    int round;
+
+    for (commit = 5; commit <= 7; commit++) { /* cut, deleted, tried again */
+        for (round = 0; round < 80; round++) {
+            sim_disk((int)commit * 1000 + round);
+            config.segment_bytes = 300;
+            open_journal();
+            commit_n(3);
+            disk_fail(CALL_FSYNC, 0, 1, EIO);
+            pthread_mutex_lock(&disk.lock);
+            disk.die_at = disk.n_ops + commit;
+            pthread_mutex_unlock(&disk.lock);
+            CHECK_EQ(append_next(), 0);
+            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EIO);
+            kill_journal();
+            disk_heal();
+            open_journal();
+            last = cache_journal_last(journal);
+            kill_journal();
+            cut_power();
+            open_journal();
+            check_replayed(1, last);
+            tear_down();
+        }
+    }
+}
+
 /* The mark on a full disk is durable before what it frees is deleted. */
 static void full_disk_and_a_power_cut(void)
 {
@@ -2094,6 +2126,7 @@ static const struct test tests[] = {
     TEST(segments_outlive_their_mark),
     TEST(open_syncs_what_it_replays),
     TEST(open_keeps_what_it_may_need),
+    TEST(what_is_gone_stays_gone),
     TEST(full_disk_and_a_power_cut),
     TEST(full_disk_and_a_torn_note),
     TEST(simulated_kills),
