@@ -1836,7 +1836,14 @@ static void sim_round(struct sim *sim, int crashes)
     disk.n_faults = 0;
     disk.die_at = disk.n_ops + 1 + choose(choose(4) == 0 ? 60 : 500);
     pthread_mutex_unlock(&disk.lock);
+    disk_note("process %d", sim->n_rounds);
     rc = try_open();
+    pthread_mutex_lock(&disk.lock);
+    disk_note("opened: %d, last %llu, first replayed %llu of %d", rc,
+              (unsigned long long)cache_journal_last(journal),
+              (unsigned long long)(replayed.n > 0 ? replayed.seqs[0] : 0),
+              replayed.n);
+    pthread_mutex_unlock(&disk.lock);
     if (rc == 0) {
         sim->n_opened++;
         sim->missing = sim_missing(sim);
@@ -1898,8 +1905,10 @@ static void simulate(const char *what, int crashes, uint32_t per_mille)
         for (i = 0; i < 60 && sim.n_lost == 0; i++)
             sim_round(&sim, crashes);
         replayed.is_right = NULL;
-        if (sim.n_lost > 0)
+        if (sim.n_lost > 0) {
+            disk_tell();
             printf("journal %d, crash %d: %s\n", n, i, sim.missing);
+        }
         all.n_rounds += sim.n_rounds;
         all.n_opened += sim.n_opened;
         all.n_acknowledged += sim.n_acknowledged;
