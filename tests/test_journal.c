@@ -1571,6 +1571,7 @@ static void what_is_gone_stays_gone(void)
 /* The mark on a full disk is durable before what it frees is deleted. */
 static void full_disk_and_a_power_cut(void)
 {
+    uint64_t mark, n_deleted;
     int round;
 
     for (round = 0; round < 10; round++) {
@@ -1579,10 +1580,13 @@ static void full_disk_and_a_power_cut(void)
         open_journal();
         commit_n(9);
         disk_fail(CALL_OPEN, 0, INT_MAX, ENOSPC); /* of another segment */
-        cache_journal_stored(journal, 7);
         CHECK_EQ(append_next(), 0);
-        while (stats_now().n_deleted == 0)
-            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        for (mark = 4; mark <= 7; mark += 3) {
+            n_deleted = stats_now().n_deleted;
+            cache_journal_stored(journal, mark);
+            while (stats_now().n_deleted == n_deleted)
+                CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        }
         kill_journal();
         cut_power();
         disk_heal();
@@ -1592,11 +1596,58 @@ static void full_disk_and_a_power_cut(void)
     }
 }
 
+/* A note that was not synced is, before segments are deleted because of it; also
+ * if its sync has failed. */
+static void full_disk_and_an_unsynced_note(void)
+{
+    int round;
+
+    for (round = 0; round < 10; round++) {
+        sim_disk(round);
+        config.segment_bytes = 300;
+        open_journal();
+        commit_n(9);
+        disk_fail(CALL_FDATASYNC, 0, INT_MAX, ENOSPC);
+        cache_journal_stored(journal, 7);
+        CHECK_EQ(append_next(), 0);
+        CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        CHECK_EQ(stats_now().n_deleted, 0);
+        kill_journal();
+        disk_heal();
+        open_journal();
+        check_replayed(8, 9);
+        kill_journal();
+        cut_power();
+        open_journal();
+        check_replayed(8, 9);
+        tear_down();
+    }
+}
+
+/* A note of more than there is means that acknowledged writes are missing. */
+static void full_disk_and_a_lost_end(void)
+{
+    prepare();
+    config.segment_bytes = 300;
+    open_journal();
+    commit_n(9);
+    disk_fail(CALL_OPEN, 0, INT_MAX, ENOSPC);
+    cache_journal_stored(journal, 8);
+    CHECK_EQ(append_next(), 0);
+    while (stats_now().n_deleted == 0)
+        CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+    kill_journal();
+    disk_heal();
+    CHECK_EQ(truncate(file_name(path, 3), file_size(3) / 3), 0); /* 7 */
+    check_refused(CACHE_ECORRUPT);
+    tear_down();
+}
+
 /* What was deleted because of a note is not missed when the next one is torn:
  * by the disk, and by the end of the process. */
 static void full_disk_and_a_torn_note(void)
 {
-    int round;
+    int round, life;
 
     for (round = 0; round < 10; round++) {
         sim_disk(round);
@@ -1608,15 +1659,18 @@ static void full_disk_and_a_torn_note(void)
         CHECK_EQ(append_next(), 0);
         while (stats_now().n_deleted == 0)
             CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
-        disk_fail(CALL_PWRITE, 0, INT_MAX, ENOSPC); /* most is written */
-        cache_journal_stored(journal, 8);
-        CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
-        kill_journal();
-        if (round % 2)
-            cut_power();
-        disk_heal();
-        open_journal();
-        check_replayed(6, 9);
+        for (life = 0; life < 2; life++) { /* the second has read the note */
+            disk_fail(CALL_PWRITE, 0, INT_MAX, ENOSPC); /* most is written */
+            cache_journal_stored(journal, 8);
+            CHECK_EQ(append_next(), 0);
+            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+            kill_journal();
+            if (round % 2)
+                cut_power();
+            disk_heal();
+            open_journal();
+            check_replayed(6, 9);
+        }
         tear_down();
     }
 }
@@ -1655,6 +1709,7 @@ static void faults_in_open(void)
             CHECK(k < 100);
         }
         CHECK(k > 0);
+        CHECK_EQ(disk.n_faults, 0); /* none is passed over */
         disk_heal();
         check_replayed(1, 9);
         tear_down();
@@ -2137,6 +2192,8 @@ static const struct test tests[] = {
     TEST(open_keeps_what_it_may_need),
     TEST(what_is_gone_stays_gone),
     TEST(full_disk_and_a_power_cut),
+    TEST(full_disk_and_an_unsynced_note),
+    TEST(full_disk_and_a_lost_end),
     TEST(full_disk_and_a_torn_note),
     TEST(simulated_kills),
     TEST(simulated_power_cuts),
