@@ -187,11 +187,18 @@ CACHE_COLD void cache__async_settle(struct cache_async *a)
     f->open = false;
 }
 
+/* Closing has taken all the time that it may. */
+CACHE_COLD bool cache__async_is_late(const struct cache_async *a)
+{
+    return a->state == CACHE_ASYNC_CLOSING &&
+           uv_now(a->loop) >= a->close_deadline_ms;
+}
+
 /* Goes on with closing.  Returns whether there is nothing more to wait for. */
 CACHE_COLD bool cache__async_is_done(struct cache_async *a)
 {
     struct cache_front *f = a->front;
-    bool late = uv_now(a->loop) >= a->close_deadline_ms;
+    bool late = cache__async_is_late(a);
 
     if (!a->waiters_told) {
         a->waiters_told = true;
@@ -225,15 +232,16 @@ CACHE_INLINE uint64_t cache__earlier(uint64_t a, uint64_t b)
 CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
 {
     uint64_t now_ms = uv_now(a->loop), due_ms = cache__async_load_due_ms(a);
+    bool late = cache__async_is_late(a);
 
-    if (a->front->behind && a->held == NULL)
+    if (a->front->behind && a->held == NULL && !late)
         due_ms = cache__earlier(due_ms, cache_wb_due_ms(&a->front->writes));
     if (a->deadlines)
         due_ms = cache__earlier(due_ms, a->deadlines->due_ms);
     if (!cache__ring_empty(&a->loading))
         due_ms =
             cache__earlier(due_ms, cache__load_of(a->loading.next)->due_ms);
-    if (a->state == CACHE_ASYNC_CLOSING && !a->settled)
+    if (a->state == CACHE_ASYNC_CLOSING && !a->settled && !late)
         due_ms = cache__earlier(due_ms, a->close_deadline_ms);
     if (due_ms == UINT64_MAX)
         (void)uv_timer_stop(&a->timer);
@@ -257,9 +265,12 @@ CACHE_COLD void cache__async_turn(struct cache_async *a)
     cache__ring_init(&to_tell);
     cache__ring_move(&to_tell, &a->to_tell);
     cache__fetch_tell_all(&to_tell);
-    cache__async_send_loads(a);
-    cache__async_send_through(a);
-    cache__async_send_behind(a);
+    if (a->state == CACHE_ASYNC_OPEN)
+        cache__async_send_loads(a);
+    if (!cache__async_is_late(a)) {
+        cache__async_send_through(a);
+        cache__async_send_behind(a);
+    }
     cache__async_check_journal(a);
     cache__async_check_stored(a);
     cache__async_check_room(a);
