@@ -873,6 +873,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         name##_value *out, const struct cache_fetch_options *options,          \
         name##_fetch_cb cb)                                                    \
     {                                                                          \
+        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
+            return UV_ECANCELED;                                               \
         CACHE_ASSERT(cb != NULL);                                              \
         req->cb = cb;                                                          \
         req->base.many = NULL;                                                 \
@@ -884,9 +886,11 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, name##_fetch_cb cb)                                 \
     {                                                                          \
-        uint64_t hash_ = name##__cells__hash(&a->cache->cells.base, &key);     \
-        if (a->base.state == CACHE_ASYNC_OPEN &&                               \
-            name##__hit(a->cache, &key, hash_, out)) {                         \
+        uint64_t hash_;                                                        \
+        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
+            return UV_ECANCELED;                                               \
+        hash_ = name##__cells__hash(&a->cache->cells.base, &key);              \
+        if (name##__hit(a->cache, &key, hash_, out)) {                         \
             req->base.status = CACHE_FOUND;                                    \
             return 1;                                                          \
         }                                                                      \
@@ -914,8 +918,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
     CACHE_UNUSED static inline int name##_async_refresh(                       \
         struct name##_async *a, name##_key key)                                \
     {                                                                          \
-        return cache__async_refresh(                                           \
-            &a->base, &key, name##__cells__hash(&a->cache->cells.base, &key)); \
+        return cache__async_refresh(&a->base, &key);                           \
     }                                                                          \
     struct cache__swallow_semicolon
 

@@ -574,8 +574,6 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
     uint32_t record = 0;
     int rc;
 
-    if (a->state != CACHE_ASYNC_OPEN)
-        return UV_ECANCELED;
     options = options ? options : &cache__fetch_default;
     f->async = a;
     f->out = out;
@@ -600,8 +598,7 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
 }
 
 /* name_async_refresh, without the type: nobody waits. */
-CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
-                                    uint64_t hash)
+CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key)
 {
     struct cache_fetch f;
     uint32_t record;
@@ -612,7 +609,8 @@ CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
     memset(&f, 0, sizeof f);
     f.out = a->value_object;
     f.how.skip_read = true;
-    rc = cache__async_ask(a, &f, key, hash, &record);
+    rc = cache__async_ask(a, &f, key, a->front->type->hash(a->front, key),
+                          &record);
     return rc < 0 ? rc : 0;
 }
 
