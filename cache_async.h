@@ -166,8 +166,8 @@ CACHE_COLD void cache__async_settle(struct cache_async *a)
     if (journals)
         cache_journal_listen(&f->journal, NULL, NULL);
 #endif
-    rc = cache__front_close_journal(f);
     cache__async_check_stored(a);
+    rc = cache__front_close_journal(f);
     while (!cache__ring_empty(&a->unjournaled)) {
         struct cache_async_write *w = cache__write_of(a->unjournaled.next);
 
@@ -275,8 +275,8 @@ CACHE_COLD void cache__async_turn(struct cache_async *a)
         cache__async_send_through(a);
         cache__async_send_behind(a);
     }
-    cache__async_check_journal(a);
     cache__async_check_stored(a);
+    cache__async_check_journal(a);
     cache__async_check_room(a);
     cache__async_tell_writes(a);
     if (a->state == CACHE_ASYNC_CLOSING && cache__async_is_done(a)) {
@@ -658,7 +658,8 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
 /*
  * Calls back when every write that was accepted before is at the store; they
  * are sent at once.  cb's status is 0; CACHE_EDEADLETTER if a write was given up
- * meanwhile; CACHE_ECLOSED if close came first, and the journal has them.
+ * meanwhile; CACHE_ECLOSED if close came first, and the journal has them; or the
+ * journal's error: the store has them, but not for sure after a crash.
  * Returns 0; CACHE_EINVAL; UV_ECANCELED after close: then cb is never called.
  * *flush is the library's until cb, in which it may be used again.
  */
@@ -672,6 +673,7 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
     flush->cb = cb;
     flush->write.async = a;
     flush->write.tell = cache__flush_tell;
+    cache__async_await_appended(a, &flush->write);
     if (a->front->behind)
         cache__write_wait(&flush->write, &a->unstored,
                           cache_wb_flush(&a->front->writes));
