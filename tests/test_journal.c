@@ -1509,7 +1509,7 @@ static void open_keeps_what_it_may_need(void)
     int round, rc;
 
     for (commit = 3; commit <= 4; commit++) { /* it is written, synced */
-        for (round = 0; round < 4; round++) {
+        for (round = 0; round < 2; round++) {
             for (call = 1, rc = -1; rc != 0; call++) {
                 sim_disk((int)(commit * 100000 + call * 100) + round);
                 config.segment_bytes = 300;
