@@ -251,6 +251,7 @@ struct cache_async {
 
     struct cache_flight *flights;     /* by record of the claims */
     struct cache_load_queue *queues;  /* [n_groups] */
+    uint32_t n_queued;                /* keys in them */
     uint32_t first_queue, last_queue; /* those that are not empty: 1 + place */
     struct cache_load *free_loads;
     struct cache_ring loading; /* in the order of their due_ms */

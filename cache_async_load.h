@@ -126,6 +126,7 @@ CACHE_COLD void cache__flight_start(struct cache_async *a, uint32_t record)
         a->flights[q->last].next = record;
     }
     q->last = record;
+    a->n_queued++;
     cache__async_wake(a);
 }
 
@@ -182,6 +183,7 @@ CACHE_COLD uint32_t cache__queue_take(struct cache_async *a,
 
     q->first = a->flights[record].next;
     q->n--;
+    a->n_queued--;
     return record;
 }
 
@@ -495,26 +497,27 @@ CACHE_COLD struct cache_load *cache__load_next(struct cache_async *a)
     return load;
 }
 
+/* Sends what is queued; what callbacks of a loader that answers at once add has
+ * its turn later, or they could hold the loop for ever. */
 CACHE_COLD void cache__async_send_loads(struct cache_async *a)
 {
+    size_t n = a->n_queued;
     struct cache_load *load;
 
-    while ((load = cache__load_next(a)) != NULL)
+    while (n > 0 && (load = cache__load_next(a)) != NULL) {
+        n -= load->n < n ? load->n : n;
         cache__load_start(load);
+    }
 }
 
 /* Flights that are queued end with this error; those that callbacks begin
  * meanwhile do not. */
 CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
 {
-    uint32_t n = 0, q, record;
+    uint32_t n;
 
-    for (q = a->first_queue; q != 0; q = a->queues[q - 1].next)
-        n += a->queues[q - 1].n;
-    while (n-- > 0) {
-        record = cache__queue_pop(a);
-        cache__flight_land(a, record, NULL, NULL, status);
-    }
+    for (n = a->n_queued; n > 0; n--)
+        cache__flight_land(a, cache__queue_pop(a), NULL, NULL, status);
 }
 
 /* Deals with batches that are overdue.  When none is left to load with, those
