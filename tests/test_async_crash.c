@@ -18,6 +18,8 @@
 #include "../codecs/cache_raw.h"
 #include "../stores/cache_sqlite.h"
 
+#include <limits.h>
+
 /* SQLite's syncs, too: a process that is killed needs none. */
 int fdatasync(int fd);
 int fsync(int fd);
@@ -694,9 +696,78 @@ static void power_cuts_of_unsynced_journals_do(void)
     CHECK(cuts.n_lost > 3);
 }
 
+/* --- a journal that fails ------------------------------------------------ */
+
+/* Writes a key (number 0 = removes it) and waits for the acknowledgement. */
+static int put_now(uint32_t key, uint64_t number, enum cache_ack ack)
+{
+    struct write *w = &writes[0];
+    struct note note = { .key = key, .number = number };
+
+    memset(w, 0, sizeof *w);
+    w->note = &note;
+    w->under_way = true;
+    CHECK_EQ(send_write(w, ack, true), 0);
+    while (w->under_way)
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    return w->request.base.status;
+}
+
+static void on_flush_now(struct cache_flush *f, int status)
+{
+    *(int *)f->data = status;
+}
+
+static int flush_now(void)
+{
+    int status = 1;
+
+    flush.data = &status;
+    CHECK_EQ(cache_async_flush(&async.base, &flush, on_flush_now), 0);
+    while (status == 1)
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    return status;
+}
+
+/* The store has a write that the journal could not take.  Nobody is told that
+ * it is safe, for an older one of its key would be replayed over it. */
+static void what_the_store_has_is_safe_once_the_journal_has_it(void)
+{
+    int flushes, removes;
+
+    for (flushes = 0; flushes < 2; flushes++)
+        for (removes = 0; removes < 2; removes++) {
+            uint64_t number = removes ? 0 : 11;
+
+            prepare(false, true);
+            faults_expected = true;
+            store_open();
+            CHECK_EQ(start(), 0);
+            CHECK_EQ(put_now(1, 10, CACHE_ACK_JOURNAL), 0);
+            disk_fail(CALL_PWRITE, 0, INT_MAX, EIO);
+            if (flushes) {
+                CHECK_EQ(put_now(1, number, CACHE_ACK_MEMORY), 0);
+                CHECK_EQ(flush_now(), CACHE_EIO);
+            } else {
+                CHECK_EQ(put_now(1, number, CACHE_ACK_STORE), CACHE_EIO);
+            }
+            CHECK_EQ(medium.rows[1].number, number);
+            disk_heal();
+            CHECK_EQ(flush_now(), 0);
+            async_config.close_timeout_ms = 1;
+            crash();
+            CHECK_EQ(start(), 0);
+            CHECK_EQ(got(1), number);
+            stop();
+            faults_expected = false;
+            tidy();
+        }
+}
+
 /* ------------------------------------------------------------------------- */
 
 static const struct test tests[] = {
+    TEST(what_the_store_has_is_safe_once_the_journal_has_it),
     TEST(power_cuts_lose_nothing),
     TEST(power_cuts_of_a_shaky_disk_lose_nothing),
     TEST(power_cuts_of_unsynced_journals_do),
