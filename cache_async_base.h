@@ -404,7 +404,9 @@ CACHE_COLD void cache__heap_remove(struct cache_async *a, struct cache_fetch *f)
 /* Sees to it that the prepare callback runs before the loop waits again. */
 CACHE_INLINE void cache__async_wake(struct cache_async *a)
 {
-    if (!uv_is_active((uv_handle_t *)&a->prepare))
+    const uv_handle_t *handle = (const uv_handle_t *)&a->prepare;
+
+    if (!uv_is_active(handle) && !uv_is_closing(handle))
         (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
