@@ -500,19 +500,6 @@ CACHE_COLD struct cache_load *cache__load_next(struct cache_async *a)
     return load;
 }
 
-/* Sends what is queued; what callbacks of a loader that answers at once add has
- * its turn later, or they could hold the loop for ever. */
-CACHE_COLD void cache__async_send_loads(struct cache_async *a)
-{
-    size_t n = a->n_queued;
-    struct cache_load *load;
-
-    while (n > 0 && (load = cache__load_next(a)) != NULL) {
-        n -= load->n < n ? load->n : n;
-        cache__load_start(load);
-    }
-}
-
 /* Flights that are queued end with this error; those that callbacks begin
  * meanwhile do not. */
 CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
@@ -523,8 +510,23 @@ CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
         cache__flight_land(a, cache__queue_pop(a), NULL, NULL, status);
 }
 
-/* Deals with batches that are overdue.  When none is left to load with, those
- * who are queued do not wait either. */
+/* Sends what is due; what callbacks of a loader that answers at once add has
+ * its turn later, or they could hold the loop for ever.  When every batch is
+ * overdue, and none is left to load with, those who are queued do not wait. */
+CACHE_COLD void cache__async_send_loads(struct cache_async *a)
+{
+    size_t n = a->n_queued;
+    struct cache_load *load;
+
+    while (n > 0 && (load = cache__load_next(a)) != NULL) {
+        n -= load->n < n ? load->n : n;
+        cache__load_start(load);
+    }
+    if (a->free_loads == NULL && a->n_loading == 0)
+        cache__async_fail_queued(a, CACHE_ETIMEOUT);
+}
+
+/* Deals with batches that are overdue. */
 CACHE_COLD void cache__async_check_loads(struct cache_async *a)
 {
     struct cache_load *load;
@@ -535,8 +537,6 @@ CACHE_COLD void cache__async_check_loads(struct cache_async *a)
             break;
         cache__load_overdue(load);
     }
-    if (a->free_loads == NULL && a->n_loading == 0)
-        cache__async_fail_queued(a, CACHE_ETIMEOUT);
 }
 
 /* --- fetch --------------------------------------------------------------- */
