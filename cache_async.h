@@ -239,8 +239,6 @@ CACHE_COLD bool cache__async_is_done(struct cache_async *a)
 
 /* --- the loop ------------------------------------------------------------ */
 
-CACHE_COLD void cache__async_on_timer(uv_timer_t *timer);
-
 CACHE_INLINE uint64_t cache__earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -262,10 +260,12 @@ CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
             cache__earlier(due_ms, cache__load_of(a->loading.next)->due_ms);
     if (a->state == CACHE_ASYNC_CLOSING && !a->settled && !late)
         due_ms = cache__earlier(due_ms, a->close_deadline_ms);
+    if (uv_is_active((uv_handle_t *)&a->prepare))
+        due_ms = now_ms; /* a callback has just begun something */
     if (due_ms == UINT64_MAX)
         (void)uv_timer_stop(&a->timer);
     else
-        (void)uv_timer_start(&a->timer, cache__async_on_timer,
+        (void)uv_timer_start(&a->timer, a->on_timer,
                              due_ms > now_ms ? due_ms - now_ms : 0, 0);
     if (a->n_out > 0 || a->held || guest_works ||
         !cache__ring_empty(&a->unjournaled))
@@ -313,10 +313,6 @@ CACHE_COLD void cache__async_prepare(uv_prepare_t *handle)
 
     (void)uv_prepare_stop(handle);
     cache__async_turn(a);
-    /* What a callback has just begun: this handle will not run again before
-     * the loop waits, so the loop must not wait. */
-    if (uv_is_active((uv_handle_t *)handle))
-        (void)uv_timer_start(&a->timer, cache__async_on_timer, 0, 0);
 }
 
 CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
@@ -325,8 +321,7 @@ CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
 
     cache__async_check_deadlines(a);
     cache__async_check_loads(a);
-    cache__async_wake(a); /* not a turn: libuv calls a timer that is due at once
-                             again before it looks at anything else */
+    (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
 /* Takes back what has left the loop. */
@@ -637,6 +632,7 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
     a->cells = cells;
     a->type = *type;
     a->on_prepare = cache__async_prepare;
+    a->on_timer = cache__async_on_timer;
     bytes = cache__async_place(a, NULL);
     if (bytes == 0)
         return CACHE_ESIZE;
@@ -891,13 +887,12 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 
 /* Reading. */
 #define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
-    CACHE_UNUSED static inline int name##_fetch_with(                          \
+    /* With a key of its own, so that a hit's stays in registers. */           \
+    CACHE_COLD int name##__fetch_slowly(                                       \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, const struct cache_fetch_options *options,          \
         name##_fetch_cb cb)                                                    \
     {                                                                          \
-        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
-            return UV_ECANCELED;                                               \
         CACHE_ASSERT(cb != NULL);                                              \
         req->cb = cb;                                                          \
         req->base.many = NULL;                                                 \
@@ -905,23 +900,27 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             &a->base, &req->base, &key,                                        \
             name##__cells__hash(&a->cache->cells.base, &key), out, options);   \
     }                                                                          \
+    CACHE_UNUSED static inline int name##_fetch_with(                          \
+        struct name##_async *a, struct name##_request *req, name##_key key,    \
+        name##_value *out, const struct cache_fetch_options *options,          \
+        name##_fetch_cb cb)                                                    \
+    {                                                                          \
+        return a->base.state == CACHE_ASYNC_OPEN                               \
+                   ? name##__fetch_slowly(a, req, key, out, options, cb)       \
+                   : UV_ECANCELED;                                             \
+    }                                                                          \
     CACHE_UNUSED static inline int name##_fetch(                               \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, name##_fetch_cb cb)                                 \
     {                                                                          \
-        uint64_t hash_;                                                        \
         if (a->base.state != CACHE_ASYNC_OPEN)                                 \
             return UV_ECANCELED;                                               \
-        hash_ = name##__cells__hash(&a->cache->cells.base, &key);              \
-        if (name##__hit(a->cache, &key, hash_, out)) {                         \
-            req->base.status = CACHE_FOUND;                                    \
-            return 1;                                                          \
-        }                                                                      \
-        CACHE_ASSERT(cb != NULL);                                              \
-        req->cb = cb;                                                          \
-        req->base.many = NULL;                                                 \
-        return cache__async_fetch(&a->base, &req->base, &key, hash_, out,      \
-                                  NULL);                                       \
+        if (!name##__hit(a->cache, &key,                                       \
+                         name##__cells__hash(&a->cache->cells.base, &key),     \
+                         out))                                                 \
+            return name##__fetch_slowly(a, req, key, out, NULL, cb);           \
+        req->base.status = CACHE_FOUND;                                        \
+        return 1;                                                              \
     }                                                                          \
     CACHE_UNUSED static inline int name##_fetch_many(                          \
         struct name##_async *a, struct cache_fetch_many *many,                 \

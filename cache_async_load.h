@@ -237,7 +237,6 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status != 0)
         cache__flight_fall_back(a, record, &waiters, status);
     cache__claims_unlink(&f->claims, record); /* who asks now, asks anew */
-    f->claims.records[record].ticket = ++f->claims.ticket; /* it ends once */
     rc = cache__front_arrive(f, record, value, loaded, status, false);
     found = rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
     for (at = waiters.next; at != &waiters && status == 0; at = at->next) {
@@ -248,6 +247,8 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status == 0 && rc != 0)
         f->type->discard(key, value, f->config.cache.user);
     cache__front_release(f, record, CACHE__ASK_AGAIN);
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* one may have waited for the record */
 }
 
 /* --- batches ------------------------------------------------------------- */
@@ -363,6 +364,7 @@ CACHE_COLD void cache__load_overdue(struct cache_load *load)
         if (claim.record != 0 &&
             cache__claims_held(&a->front->claims, &claim, 0) != NULL) {
             cache__load_lend_key(a, claim.record);
+            load->claims[i].ticket = 0; /* what comes now comes too late */
             cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
         }
     }
@@ -468,7 +470,8 @@ CACHE_COLD void cache__load_start(struct cache_load *load)
     load->n_left = n + 1; /* it stays while this function works */
     if (a->type.load_one) {
         for (i = 0; i < n; i++)
-            a->type.load_one(load, i);
+            if (load->claims[i].record != 0) /* name_batch_failed meanwhile */
+                a->type.load_one(load, i);
     } else if (a->type.load) {
         a->type.load(load);
     } else if (a->front->config.store != NULL) {
@@ -530,9 +533,9 @@ CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
         cache__flight_land(a, cache__queue_pop(a), NULL, NULL, status);
 }
 
-/* Sends what is queued; what callbacks of a loader that answers at once add has
+/* Sends what is due; what callbacks of a loader that answers at once add has
  * its turn later, or they could hold the loop for ever.  When every batch is
- * overdue, those who are queued do not wait either. */
+ * overdue, and none is left to load with, those who are queued do not wait. */
 CACHE_COLD void cache__async_send_loads(struct cache_async *a)
 {
     size_t n = a->n_queued;
@@ -771,6 +774,8 @@ CACHE_COLD void cache__async_cancel_all(struct cache_async *a)
         a->flights[r].state = CACHE_FLIGHT_NONE;
         cache__front_release(a->front, r, CACHE__ASK_AGAIN);
     }
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* there are records again */
 }
 
 #endif /* CACHE_ASYNC_LOAD_H */
