@@ -19,13 +19,10 @@ static struct {
     int n_calls, fail;
     bool at_loop; /* a callback ran on the thread of the loop */
     pthread_t loop;
-    bool slow; /* writes take a while */
 } rows = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void rows_begin(void)
 {
-    if (rows.slow)
-        sleep_ms(10);
     pthread_mutex_lock(&rows.lock);
     rows.n_calls++;
     rows.at_loop |= pthread_equal(rows.loop, pthread_self()) != 0;
@@ -42,8 +39,19 @@ static void rows_reset(void)
 {
     memset(rows.values, 0, sizeof rows.values);
     rows.n_calls = rows.fail = 0;
-    rows.at_loop = rows.slow = false;
+    rows.at_loop = false;
     rows.loop = pthread_self();
+}
+
+/* Callbacks wait meanwhile. */
+static void rows_hold(void)
+{
+    pthread_mutex_lock(&rows.lock);
+}
+
+static void rows_release(void)
+{
+    pthread_mutex_unlock(&rows.lock);
 }
 
 static uint64_t row(uint64_t key)
@@ -1058,12 +1066,13 @@ static void tear_down_figures(void)
 static void callbacks_that_block(void)
 {
     set_up_figures(10);
-    rows.slow = true;
+    rows_hold();
     CHECK_EQ(figure_put(0, 1, 10), 0);
     CHECK_EQ(figure_put(1, 2, 20), 0);
     turn(3); /* the loop does not wait */
     CHECK_EQ(figure_puts[0].n_calls, 0);
     CHECK_EQ(figure_ask(0, 1), 0);
+    rows_release();
     run();
     CHECK_EQ(rows.n_calls, 2);
     CHECK(!rows.at_loop);
@@ -1092,9 +1101,11 @@ static void what_is_waited_for_is_there(void)
     set_up_figures(1);
     for (i = 0; i < 4; i++)
         CHECK_EQ(figure_put(i, i, i + 10), 0);
+    rows_hold();
     turn(1);
     for (i = 0; i < 4; i++)
         CHECK_EQ(figure_ask(i, i), 0);
+    rows_release();
     run();
     for (i = 0; i < 4; i++) {
         CHECK_EQ(figure_asks[i].n_calls, 1);
@@ -1234,12 +1245,13 @@ static void stores_that_block(void)
         store.store.capabilities |= CACHE_STORE_BLOCKS;
         store.store.submit = slow_submit;
         rows_reset();
-        rows.slow = true;
+        rows_hold();
         begin();
         for (j = 0; j < 10; j++)
             CHECK_EQ(put_until(&writes[j], j, j + 10, CACHE_ACK_STORE), 0);
         turn(3); /* the loop does not wait */
         CHECK_EQ(writes[0].n_calls, 0);
+        rows_release();
         run();
         CHECK_EQ(writes[9].n_calls, 1);
         CHECK(!rows.at_loop);
@@ -1253,6 +1265,17 @@ static void stores_that_block(void)
 
 static char path[300];
 
+/* The journal's thread waits meanwhile. */
+static void disk_hold(void)
+{
+    pthread_mutex_lock(&disk.lock);
+}
+
+static void disk_release(void)
+{
+    pthread_mutex_unlock(&disk.lock);
+}
+
 static void set_up_journal(const char *name)
 {
     prepare(10);
@@ -1265,7 +1288,7 @@ static void set_up_journal(const char *name)
 static void acknowledged_by_the_journal(void)
 {
     set_up_journal("acknowledged");
-    disk_is_slow(20000);
+    disk_hold();
     store.hold = true;
     CHECK_EQ(put(&writes[0], 1, 10), 0); /* the default of a cache with one */
     CHECK_EQ(put_until(&writes[1], 2, 20, CACHE_ACK_MEMORY), 0);
@@ -1273,13 +1296,13 @@ static void acknowledged_by_the_journal(void)
     turn_for(5); /* the loop does not wait for the disk */
     CHECK_EQ(writes[0].n_calls, 0);
     CHECK_EQ(writes[1].n_calls, 1);
+    disk_release();
     UNTIL(writes[0].n_calls == 1);
     CHECK_EQ(writes[0].status, 0);
     CHECK(cache_journal_durable(&cache.front.journal) >= 1);
     CHECK(!store.rows[1].present);
     store.hold = false;
     fake_release(&store);
-    disk_is_slow(0);
     tear_down();
 }
 
@@ -1287,16 +1310,18 @@ static void acknowledged_by_the_journal(void)
 static void the_journal_has_it_first(void)
 {
     set_up_journal("first");
-    disk_is_slow(20000);
+    disk_hold();
     CHECK_EQ(plain_async_put(&half, 1, 10), 0);
-    turn_for(8);
+    turn_for(5);
     CHECK_EQ(store.n_writes, 0);
     CHECK_EQ(put_until(&writes[0], 2, 20, CACHE_ACK_STORE), 0);
+    turn_for(5);
+    CHECK_EQ(store.n_writes, 0);
+    disk_release();
     run(); /* lives until the store has it */
     CHECK_EQ(store.rows[1].value, 10);
     CHECK_EQ(writes[0].status, 0);
     CHECK(cache_journal_durable(&cache.front.journal) >= 2);
-    disk_is_slow(0);
     tear_down();
 }
 
@@ -1349,15 +1374,15 @@ static void the_journals_buffer_is_full(void)
     n_writable = 0;
     disk_reset();
     begin();
-    disk_is_slow(20000);
+    disk_hold();
     for (i = 0; i < 10 && rc == 0; i++)
         rc = plain_async_put(&half, i, 1);
+    disk_release();
     CHECK_EQ(rc, CACHE_EFULL);
     CHECK(i >= 3 && i < 10);
     CHECK_EQ(held(i - 1), 0);
     UNTIL(n_writable > 0);
     UNTIL(plain_async_put(&half, i, 1) == 0);
-    disk_is_slow(0);
     tear_down();
     CHECK(store.rows[i].present);
     CHECK(!store.rows[i - 1].present);
