@@ -82,6 +82,21 @@ CACHE_COLD void *cache__async_alloc(const struct cache_async *a, size_t bytes)
     return cache__front_alloc(a->front, bytes);
 }
 
+/* Keys that loads have which will not end any more. */
+CACHE_COLD void cache__async_free_keys(struct cache_ring *loads)
+{
+    struct cache_ring *at;
+    size_t i;
+
+    for (at = loads->next; at != loads; at = at->next) {
+        const struct cache_load *load = cache__load_of(at);
+
+        for (i = 0; i < load->n; i++)
+            if (load->claims[i].record != 0)
+                cache__load_free_key(load, i);
+    }
+}
+
 /* The cache is as it was before init, but for writes: it takes no more. */
 CACHE_COLD void cache__async_let_go(struct cache_async *a)
 {
@@ -93,6 +108,8 @@ CACHE_COLD void cache__async_let_go(struct cache_async *a)
     if (f->clock.now_ms == &a->loop->time)
         f->clock.now_ms = a->cells->now_ms = NULL;
     f->offloads = false;
+    cache__async_free_keys(&a->loading);
+    cache__async_free_keys(&a->overdue);
     cache__front_free(f, a->memory);
     a->memory = NULL;
 }
@@ -129,8 +146,10 @@ CACHE_COLD void cache__async_drop_loads(struct cache_async *a)
 
     for (r = 1; r <= t->n; r++)
         if (a->flights[r].state == CACHE_FLIGHT_LOADING &&
-            t->records[r].state == CACHE_PENDING_LOAD)
+            t->records[r].state == CACHE_PENDING_LOAD) {
+            cache__load_lend_key(a, r);
             cache__front_release(a->front, r, CACHE__ASK_AGAIN);
+        }
 }
 
 /* Time is over: what waits to be written is not. */
@@ -269,8 +288,7 @@ CACHE_COLD void cache__async_turn(struct cache_async *a)
     cache__ring_init(&to_tell);
     cache__ring_move(&to_tell, &a->to_tell);
     cache__fetch_tell_all(&to_tell);
-    if (a->state == CACHE_ASYNC_OPEN)
-        cache__async_send_loads(a);
+    cache__async_send_loads(a);
     if (!cache__async_is_late(a)) {
         cache__async_send_through(a);
         cache__async_send_behind(a);
@@ -303,6 +321,8 @@ CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
 
     cache__async_check_deadlines(a);
     cache__async_check_loads(a);
+    /* Not a turn: libuv calls a timer that is due at once again before it looks
+     * at anything else. */
     (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
@@ -796,6 +816,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_batch *b_ = (struct name##_batch *)(void *)load;         \
         b_->keys = (const name##_key *)(const void *)load->keys;               \
         b_->n = load->n;                                                       \
+        if (i == 0)                                                            \
+            b_->data = NULL;                                                   \
         a_->loader.load_one(a_, b_, i);                                        \
     }                                                                          \
     CACHE_UNUSED static uint32_t name##__async_group(                          \

@@ -237,6 +237,7 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status != 0)
         cache__flight_fall_back(a, record, &waiters, status);
     cache__claims_unlink(&f->claims, record); /* who asks now, asks anew */
+    f->claims.records[record].ticket = ++f->claims.ticket; /* it ends once */
     rc = cache__front_arrive(f, record, value, loaded, status, false);
     found = rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
     for (at = waiters.next; at != &waiters && status == 0; at = at->next) {
@@ -251,27 +252,50 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
         cache__async_wake(a); /* one may have waited for the record */
 }
 
-/* The same, if the load is still that of its claim. */
-CACHE_COLD void cache__claim_land(struct cache_async *a,
-                                  const struct cache_claim *claim,
-                                  const void *value,
-                                  const struct cache_loaded *loaded, int status)
-{
-    struct cache_front *f = a->front;
-
-    if (cache__claims_held(&f->claims, claim, 0) != NULL) {
-        cache__flight_land(a, claim->record, value, loaded, status);
-        return;
-    }
-    a->stats.n_late++;
-}
-
 /* --- batches ------------------------------------------------------------- */
 
 CACHE_INLINE struct cache_load *cache__load_of(struct cache_ring *ring)
 {
     return (struct cache_load *)(void *)((char *)ring -
                                          offsetof(struct cache_load, ring));
+}
+
+CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
+{
+    return load->values + i * load->job.async->front->type->value_bytes;
+}
+
+CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
+{
+    return load->keys + i * load->job.async->front->type->key_bytes;
+}
+
+/* The record of a key is nobody's while its load goes on: the loader may still
+ * look at the key, which is the load's from now on. */
+CACHE_COLD void cache__load_lend_key(struct cache_async *a, uint32_t record)
+{
+    a->front->claims.records[record].lent = true;
+}
+
+CACHE_COLD void cache__load_free_key(const struct cache_load *load, size_t i)
+{
+    const struct cache_front *f = load->job.async->front;
+
+    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
+        f->type->key_free(cache__load_key(load, i), f->config.cache.user);
+}
+
+/* What comes when nobody waits for it any more. */
+CACHE_COLD void cache__load_late(const struct cache_load *load, size_t i,
+                                 const void *value, int status)
+{
+    struct cache_async *a = load->job.async;
+
+    a->stats.n_late++;
+    if (status == 0)
+        a->front->type->discard(cache__load_key(load, i), value,
+                                a->front->config.cache.user);
+    cache__load_free_key(load, i);
 }
 
 /* A batch has nothing to bring any more. */
@@ -294,14 +318,18 @@ CACHE_COLD void cache__load_end(struct cache_load *load, size_t i,
 {
     static const struct cache_loaded plain = { 0, 0, 0, 0 };
     struct cache_claim claim = load->claims[i];
+    struct cache_async *a = load->job.async;
 
     CACHE_ASSERT(i < load->n && claim.record != 0 &&
                  "a key of a batch has its result twice");
     if (i >= load->n || claim.record == 0)
         return;
     load->claims[i].record = 0;
-    cache__claim_land(load->job.async, &claim, value, loaded ? loaded : &plain,
-                      status);
+    if (cache__claims_held(&a->front->claims, &claim, 0) != NULL)
+        cache__flight_land(a, claim.record, value, loaded ? loaded : &plain,
+                           status);
+    else
+        cache__load_late(load, i, value, status);
     if (--load->n_left == 0)
         cache__load_free(load);
 }
@@ -336,22 +364,12 @@ CACHE_COLD void cache__load_overdue(struct cache_load *load)
 
         if (claim.record != 0 &&
             cache__claims_held(&a->front->claims, &claim, 0) != NULL) {
-            load->claims[i].ticket = 0; /* what comes now comes too late */
+            cache__load_lend_key(a, claim.record);
             cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
         }
     }
     if (--load->n_left == 0)
         cache__load_free(load);
-}
-
-CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
-{
-    return load->values + i * load->job.async->front->type->value_bytes;
-}
-
-CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
-{
-    return load->keys + i * load->job.async->front->type->key_bytes;
 }
 
 /* --- batches: where they go ---------------------------------------------- */
@@ -426,10 +444,13 @@ CACHE_COLD void cache__load_encode(struct cache_load *load)
         item->status = 0;
         rc = cache__front_encode(f->config.key_codec, cache__load_key(load, i),
                                  &item->key);
-        if (rc == 0)
-            load->claims[load->n++] = claim;
-        else
-            cache__claim_land(a, &claim, NULL, NULL, rc);
+        if (rc != 0) {
+            cache__flight_land(a, claim.record, NULL, NULL, rc);
+            continue;
+        }
+        memmove(cache__load_key(load, load->n), cache__load_key(load, i),
+                f->type->key_bytes);
+        load->claims[load->n++] = claim;
     }
     load->n_left -= n - load->n;
     load->batch.n_items = load->n;
@@ -520,7 +541,8 @@ CACHE_COLD void cache__async_send_loads(struct cache_async *a)
     size_t n = a->n_queued;
     struct cache_load *load;
 
-    while (n > 0 && (load = cache__load_next(a)) != NULL) {
+    while (n > 0 && a->state == CACHE_ASYNC_OPEN &&
+           (load = cache__load_next(a)) != NULL) {
         n -= load->n < n ? load->n : n;
         cache__load_start(load);
     }
