@@ -322,6 +322,8 @@ CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
 
     cache__async_check_deadlines(a);
     cache__async_check_loads(a);
+    /* Not a turn: libuv calls a timer that is due at once again before it looks
+     * at anything else. */
     (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 

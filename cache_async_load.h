@@ -237,6 +237,7 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status != 0)
         cache__flight_fall_back(a, record, &waiters, status);
     cache__claims_unlink(&f->claims, record); /* who asks now, asks anew */
+    f->claims.records[record].ticket = ++f->claims.ticket; /* it ends once */
     rc = cache__front_arrive(f, record, value, loaded, status, false);
     found = rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
     for (at = waiters.next; at != &waiters && status == 0; at = at->next) {
@@ -364,7 +365,6 @@ CACHE_COLD void cache__load_overdue(struct cache_load *load)
         if (claim.record != 0 &&
             cache__claims_held(&a->front->claims, &claim, 0) != NULL) {
             cache__load_lend_key(a, claim.record);
-            load->claims[i].ticket = 0; /* what comes now comes too late */
             cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
         }
     }
