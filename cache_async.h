@@ -553,6 +553,7 @@ CACHE_COLD size_t cache__async_place(struct cache_async *a, unsigned char *base)
         cache__place(&at, a->config.n_groups, sizeof(struct cache_load_queue));
     size_t key = cache__place(&at, 1, type->key_bytes);
     size_t value = cache__place(&at, 1, type->value_bytes);
+    size_t unread = cache__place(&at, 1, type->value_bytes);
 
     if (base != NULL) {
         a->flights = (struct cache_flight *)(void *)(base + flights);
@@ -561,6 +562,7 @@ CACHE_COLD size_t cache__async_place(struct cache_async *a, unsigned char *base)
         a->queues = (struct cache_load_queue *)(void *)(base + queues);
         a->key_object = base + key;
         a->value_object = base + value;
+        a->unread_object = base + unread;
     }
     cache__async_place_loads(a, base, &at);
     cache__async_place_writes(a, base, &at);
