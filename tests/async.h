@@ -19,8 +19,8 @@
 #include "fake_store.h"
 #include "test.h"
 
-static uint32_t n_left; /* values that have left the cache */
-static uint64_t last_left;
+static uint32_t n_left;      /* values that have left the caches */
+static uint64_t last_left;   /* one of them */
 static bool leaving_is_slow; /* it takes 100 ns */
 
 static inline void on_leave(const uint64_t *key, uint64_t *value,
@@ -31,8 +31,8 @@ static inline void on_leave(const uint64_t *key, uint64_t *value,
     (void)key;
     (void)cause;
     (void)user;
-    n_left++;
-    last_left = *value;
+    (void)__atomic_add_fetch(&n_left, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&last_left, *value, __ATOMIC_RELAXED);
     while (leaving_is_slow && uv_hrtime() < until_ns)
         ;
 }

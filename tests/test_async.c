@@ -1747,16 +1747,17 @@ static void two_loops_in_two_threads(void)
     uint64_t key;
     int i;
 
+    set_up_config(30);
     for (i = 0; i < 2; i++) {
-        set_up_config(30);
         memset(&islands[i], 0, sizeof islands[i]);
         fake_init(&islands[i].store);
         fake_start(&islands[i].store);
         caching.store = &islands[i].store.store;
         CHECK_EQ(plain_init(&islands[i].cache, &caching), 0);
+    }
+    for (i = 0; i < 2; i++)
         CHECK_EQ(uv_thread_create(&islands[i].thread, island_run, &islands[i]),
                  0);
-    }
     for (i = 0; i < 2; i++) {
         CHECK_EQ(uv_thread_join(&islands[i].thread), 0);
         fake_stop(&islands[i].store);
