@@ -558,6 +558,13 @@ static void every_batch_is_overdue(void)
     CHECK_EQ(asks[4].out, 40);
     plain_loaded(batches[0], 0, 1);
     CHECK_EQ(half.base.stats.n_late, 2);
+    ask_range(5, 7); /* it is one at a time, as before */
+    turn(2);
+    CHECK_EQ(n_batches, 4);
+    plain_loaded(batches[3], 0, 50);
+    turn(2);
+    CHECK_EQ(n_batches, 5);
+    plain_loaded(batches[4], 0, 60);
     tear_down();
 }
 
