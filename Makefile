@@ -175,7 +175,7 @@ build/bench-all/%.o: bench/%.cc $(bench_headers)
 build/bench: $(bench_all)
 	$(CXX) $^ -o $@ $$(pkg-config --libs $(bench_packages)) -lpthread -lm
 
-build/bench-loading: bench/loading.c bench/bench.h bench/stream.h $(HEADERS)
+build/bench-loading: bench/loading.c bench/bench.h bench/sides.h bench/stream.h $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -lpthread -lm
 
