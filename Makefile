@@ -6,6 +6,8 @@
 # make bench-journal  acknowledged writes per second, with files in BENCH_DIR=build
 # make bench-loading  what a loading cache costs beside a plain one; TSV in
 #                 bench/results
+# make bench-async    what the loop half costs, hits to write-behind; TSV in
+#                 bench/results, SQLite's file in BENCH_DIR=build
 # make hitratio   TRACE=file SIZES=100,1000,10% POLICIES=lru,arc SEED=1: which
 #                 policy and size serve a trace; TSV and curves in build
 # make hitratio-table  TRACES=dir CELLS=cells.tsv POLICIES=all OUT=out.tsv
@@ -59,8 +61,8 @@ asan_later = test_journal test_loading_crash test_loading_model \
     test_loading_shared test_shared_model test_shared_stress
 asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
 
-.PHONY: run test check-all bench bench-journal bench-loading hitratio hitratio-table codegen \
-    icount install format clean setup-run setup-test setup-bench setup-hitratio \
+.PHONY: run test check-all bench bench-async bench-journal bench-loading hitratio \
+    hitratio-table codegen icount install format clean setup-run setup-test setup-bench setup-hitratio \
     setup-hitratio-table setup-icount
 
 run: setup-run
@@ -68,7 +70,7 @@ run: setup-run
 	@build/replay build/workload.filelog
 
 test: setup-test
-	@$(MAKE) -s -j2 $(plain) $(asan_first) $(examples) build/bench-some \
+	@$(MAKE) -s -j2 $(plain) $(asan_first) $(examples) build/bench-some build/bench-async \
 	    build/replay build/hitratio build/workload.filelog
 	@tests/run.sh $(plain) $(asan_first) $(scripts)
 
@@ -96,6 +98,12 @@ endif
 bench-journal: setup-test
 	@$(MAKE) -s build/bench-journal
 	@build/bench-journal '$(BENCH_DIR)'
+
+bench-async: setup-test
+	@$(MAKE) -s build/bench-async
+	@mkdir -p bench/results
+	@build/bench-async '--dir=$(BENCH_DIR)' --tsv=bench/results/async.tsv
+	@[ ! -x bench/resp.sh ] || bench/resp.sh
 
 bench-loading:
 	@$(MAKE) -s build/bench-loading
@@ -178,6 +186,11 @@ build/bench: $(bench_all)
 build/bench-loading: bench/loading.c bench/bench.h bench/sides.h bench/stream.h $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -lpthread -lm
+
+build/bench-async: bench/async.c bench/bench.h bench/sides.h bench/stream.h \
+    $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ $(LIBS)
 
 build/bench-some.d/%.o: bench/%.c $(bench_headers) $(HEADERS)
 	@mkdir -p $(@D)
