@@ -173,8 +173,8 @@ static struct flow {
     const uint64_t *keys;
     size_t n, next, n_done, hits;
     uint64_t wrong;
-    struct cache_fetch_options options;
-    struct cache_histogram *waits; /* or NULL */
+    const struct cache_fetch_options *options; /* NULL = the default */
+    struct cache_histogram *waits;             /* or NULL */
 } flow;
 
 static size_t n_loads, n_batches; /* that loaders were asked for */
@@ -328,9 +328,12 @@ static void run_loop(void)
             seat->key = flow.keys[flow.next++];                                \
             if (flow.waits != NULL)                                            \
                 seat->since_ns = clock_ns(CLOCK_MONOTONIC);                    \
-            rc =                                                               \
-                name##_fetch_with(&box->async, &seat->request, seat->key,      \
-                                  &seat->value, &flow.options, name##_flowed); \
+            rc = flow.options != NULL                                          \
+                     ? name##_fetch_with(&box->async, &seat->request,          \
+                                         seat->key, &seat->value,              \
+                                         flow.options, name##_flowed)          \
+                     : name##_fetch(&box->async, &seat->request, seat->key,    \
+                                    &seat->value, name##_flowed);              \
             flow.hits += rc == 1;                                              \
             must_be(rc >= 0, #name ": a fetch was refused");                   \
         }                                                                      \
@@ -454,11 +457,14 @@ enum { SYNC, FLOW, UNKEPT, CROWDS, LOAD_SIDES };
 
 static size_t unkept_flows(void *at, const uint64_t *keys, size_t n)
 {
+    static const struct cache_fetch_options options = {
+        .reading = { .skip_write = true }
+    };
     size_t hits;
 
-    flow.options.reading.skip_write = true;
+    flow.options = &options;
     hits = pages_flows(at, keys, n);
-    memset(&flow.options, 0, sizeof flow.options);
+    flow.options = NULL;
     return hits;
 }
 
