@@ -561,19 +561,20 @@ CACHE_COLD int cache__async_ask(struct cache_async *a, struct cache_fetch *f,
     return CACHE__PENDING;
 }
 
+static const struct cache_fetch_options cache__fetch_default CACHE_UNUSED = {
+    { CACHE_STALE_DEFAULT, false, false, false, 0, 0 }, 0, 0, false
+};
+
 /* What the cells do not have at once: name_fetch, without the type. */
 CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
                                   const void *key, uint64_t hash, void *out,
                                   const struct cache_fetch_options *options)
 {
-    static const struct cache_fetch_options plain;
     uint64_t soft_ms;
     uint32_t record = 0;
     int rc;
 
-    if (a->state != CACHE_ASYNC_OPEN)
-        return UV_ECANCELED;
-    options = options ? options : &plain;
+    options = options ? options : &cache__fetch_default;
     f->async = a;
     f->out = out;
     f->how = options->reading;
@@ -597,8 +598,7 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
 }
 
 /* name_async_refresh, without the type: nobody waits. */
-CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
-                                    uint64_t hash)
+CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key)
 {
     struct cache_fetch f;
     uint32_t record;
@@ -609,7 +609,8 @@ CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
     memset(&f, 0, sizeof f);
     f.out = a->value_object;
     f.how.skip_read = true;
-    rc = cache__async_ask(a, &f, key, hash, &record);
+    rc = cache__async_ask(a, &f, key, a->front->type->hash(a->front, key),
+                          &record);
     return rc < 0 ? rc : 0;
 }
 
