@@ -868,13 +868,12 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 
 /* Reading. */
 #define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
-    CACHE_UNUSED static inline int name##_fetch_with(                          \
+    /* With a key of its own, so that a hit's stays in registers. */           \
+    CACHE_COLD int name##__fetch_slowly(                                       \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, const struct cache_fetch_options *options,          \
         name##_fetch_cb cb)                                                    \
     {                                                                          \
-        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
-            return UV_ECANCELED;                                               \
         CACHE_ASSERT(cb != NULL);                                              \
         req->cb = cb;                                                          \
         req->base.many = NULL;                                                 \
@@ -882,23 +881,27 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             &a->base, &req->base, &key,                                        \
             name##__cells__hash(&a->cache->cells.base, &key), out, options);   \
     }                                                                          \
+    CACHE_UNUSED static inline int name##_fetch_with(                          \
+        struct name##_async *a, struct name##_request *req, name##_key key,    \
+        name##_value *out, const struct cache_fetch_options *options,          \
+        name##_fetch_cb cb)                                                    \
+    {                                                                          \
+        return a->base.state == CACHE_ASYNC_OPEN                               \
+                   ? name##__fetch_slowly(a, req, key, out, options, cb)       \
+                   : UV_ECANCELED;                                             \
+    }                                                                          \
     CACHE_UNUSED static inline int name##_fetch(                               \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, name##_fetch_cb cb)                                 \
     {                                                                          \
-        uint64_t hash_;                                                        \
         if (a->base.state != CACHE_ASYNC_OPEN)                                 \
             return UV_ECANCELED;                                               \
-        hash_ = name##__cells__hash(&a->cache->cells.base, &key);              \
-        if (name##__hit(a->cache, &key, hash_, out)) {                         \
-            req->base.status = CACHE_FOUND;                                    \
-            return 1;                                                          \
-        }                                                                      \
-        CACHE_ASSERT(cb != NULL);                                              \
-        req->cb = cb;                                                          \
-        req->base.many = NULL;                                                 \
-        return cache__async_fetch(&a->base, &req->base, &key, hash_, out,      \
-                                  NULL);                                       \
+        if (!name##__hit(a->cache, &key,                                       \
+                         name##__cells__hash(&a->cache->cells.base, &key),     \
+                         out))                                                 \
+            return name##__fetch_slowly(a, req, key, out, NULL, cb);           \
+        req->base.status = CACHE_FOUND;                                        \
+        return 1;                                                              \
     }                                                                          \
     CACHE_UNUSED static inline int name##_fetch_many(                          \
         struct name##_async *a, struct cache_fetch_many *many,                 \
