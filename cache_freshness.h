@@ -229,7 +229,7 @@ CACHE_INLINE uint64_t cache__sum_ms(uint64_t a, uint64_t b)
 /* The tick in which so many milliseconds from now end, which is early by a part
  * of one.  What is beyond range ends with the ticks: in the last one, in which
  * time stands still, so that nothing lasts for ever that has an end. */
-CACHE_COLD uint32_t cache__clock_after(struct cache_clock *clock, uint64_t ms)
+CACHE_WARM uint32_t cache__clock_after(struct cache_clock *clock, uint64_t ms)
 {
     uint64_t since = (uint64_t)(cache__clock_tick(clock) - 1) * clock->tick_ms;
     uint64_t now_ms = cache__clock_ms(clock), ticks;
@@ -269,7 +269,7 @@ CACHE_COLD int cache_freshness_check(const struct cache_freshness *f,
  * gone after lifetime_ms whatever f says (0 = no limit).  `random` is for the
  * jitter.  Threads: any.
  */
-CACHE_COLD struct cache_life cache_life_of(const struct cache_freshness *f,
+CACHE_WARM struct cache_life cache_life_of(const struct cache_freshness *f,
                                            struct cache_clock *clock,
                                            uint64_t ttl_ms,
                                            uint64_t lifetime_ms, uint32_t birth,

@@ -279,7 +279,7 @@ CACHE_INLINE uint32_t *cache__claims_head(const struct cache_claims *t,
 }
 
 /* The record of this key; 0 = there is none. */
-CACHE_COLD uint32_t cache__claims_find(const struct cache_claims *t,
+CACHE_WARM uint32_t cache__claims_find(const struct cache_claims *t,
                                        const void *key, uint64_t hash)
 {
     uint32_t r = *cache__claims_head(t, hash);
@@ -291,7 +291,7 @@ CACHE_COLD uint32_t cache__claims_find(const struct cache_claims *t,
 }
 
 /* Nobody finds the record any more. */
-CACHE_COLD void cache__claims_unlink(struct cache_claims *t, uint32_t r)
+CACHE_WARM void cache__claims_unlink(struct cache_claims *t, uint32_t r)
 {
     uint32_t *at = cache__claims_head(t, t->records[r].hash);
 
@@ -305,7 +305,7 @@ CACHE_COLD void cache__claims_unlink(struct cache_claims *t, uint32_t r)
 
 /* A new record of this key, of which there is none.  0 = all are in use.  Its
  * key is for the caller to fill in. */
-CACHE_COLD uint32_t cache__claims_take(struct cache_claims *t, uint64_t hash,
+CACHE_WARM uint32_t cache__claims_take(struct cache_claims *t, uint64_t hash,
                                        enum cache_pending_state state)
 {
     uint32_t r = t->free_records;
@@ -327,7 +327,7 @@ CACHE_COLD uint32_t cache__claims_take(struct cache_claims *t, uint64_t hash,
 }
 
 /* The holder of a claim; NULL if it is over, or never was. */
-CACHE_COLD struct cache_pending *
+CACHE_WARM struct cache_pending *
 cache__claims_held(const struct cache_claims *t,
                    const struct cache_claim *claim, uint64_t now_ms)
 {
@@ -714,7 +714,7 @@ CACHE_COLD uint64_t cache__front_wall_now(const struct cache_front *f)
 }
 
 /* When a tick begins; CACHE_NEVER. */
-CACHE_COLD uint64_t cache__front_ms(const struct cache_front *f, uint32_t tick)
+CACHE_WARM uint64_t cache__front_ms(const struct cache_front *f, uint32_t tick)
 {
     return tick == CACHE_LIFE_FOREVER
                ? CACHE_NEVER
@@ -722,7 +722,7 @@ CACHE_COLD uint64_t cache__front_ms(const struct cache_front *f, uint32_t tick)
 }
 
 /* Milliseconds from now to the beginning of a tick; CACHE_NEVER. */
-CACHE_COLD uint64_t cache__front_until(struct cache_front *f, uint32_t tick)
+CACHE_WARM uint64_t cache__front_until(struct cache_front *f, uint32_t tick)
 {
     uint64_t at_ms = cache__front_ms(f, tick);
     uint64_t now_ms = cache__clock_ms(&f->clock);
@@ -734,7 +734,7 @@ CACHE_COLD uint64_t cache__front_until(struct cache_front *f, uint32_t tick)
 
 /* How long the cells keep an entry: never shorter than its life, which is what
  * counts. */
-CACHE_COLD uint64_t cache__front_cell_ttl(struct cache_front *f,
+CACHE_WARM uint64_t cache__front_cell_ttl(struct cache_front *f,
                                           const struct cache_life *life)
 {
     uint64_t ttl_ms = cache__front_until(f, life->dead_at);
@@ -748,7 +748,7 @@ CACHE_COLD uint64_t cache__front_cell_ttl(struct cache_front *f,
     return ttl_ms < f->clock.tick_ms ? f->clock.tick_ms : ttl_ms;
 }
 
-CACHE_COLD void cache__front_timed(struct cache_front *f,
+CACHE_WARM void cache__front_timed(struct cache_front *f,
                                    const struct cache_life *life)
 {
     if (!f->timed && (life->dead_at != CACHE_LIFE_FOREVER ||
@@ -756,7 +756,7 @@ CACHE_COLD void cache__front_timed(struct cache_front *f,
         CACHE_ATOMIC_STORE(&f->timed, true);
 }
 
-CACHE_COLD struct cache_life
+CACHE_WARM struct cache_life
 cache__front_life(struct cache_front *f,
                   const struct cache_freshness *freshness, uint64_t ttl_ms,
                   uint64_t lifetime_ms, uint32_t birth)
@@ -1099,7 +1099,7 @@ CACHE_COLD void cache__front_store_all(struct cache_front *f,
 
 /* The record is nobody's any more, but for those who wait for it: they get
  * `status`. */
-CACHE_COLD void cache__front_release(struct cache_front *f, uint32_t r,
+CACHE_WARM void cache__front_release(struct cache_front *f, uint32_t r,
                                      int status)
 {
     struct cache_claims *t = &f->claims;
@@ -1137,7 +1137,7 @@ CACHE_COLD void cache__front_reap(struct cache_front *f)
 }
 
 /* Gives the record to this thread, for so long as a claim lasts. */
-CACHE_COLD void cache__front_hold(struct cache_front *f, uint32_t r)
+CACHE_WARM void cache__front_hold(struct cache_front *f, uint32_t r)
 {
     struct cache_pending *p = &f->claims.records[r];
     uint64_t now_ms = cache__clock_ms(&f->clock);
@@ -1154,7 +1154,7 @@ CACHE_COLD void cache__front_hold(struct cache_front *f, uint32_t r)
 
 /* Takes a record for a key that has none.  Returns 0, CACHE_EFULL or
  * key_copy's error. */
-CACHE_COLD int cache__front_take(struct cache_front *f, const void *key,
+CACHE_WARM int cache__front_take(struct cache_front *f, const void *key,
                                  uint64_t hash, enum cache_pending_state state,
                                  uint32_t *record)
 {
@@ -1194,7 +1194,7 @@ CACHE_COLD void cache__front_overtake(struct cache_front *f, const void *key,
 
 /* The record of this key; 0 = there is none.  A load that is out of date since
  * everything was invalidated is overtaken here, when somebody asks. */
-CACHE_COLD uint32_t cache__front_find(struct cache_front *f, const void *key,
+CACHE_WARM uint32_t cache__front_find(struct cache_front *f, const void *key,
                                       uint64_t hash)
 {
     uint32_t r = cache__claims_find(&f->claims, key, hash);
@@ -1209,7 +1209,7 @@ CACHE_COLD uint32_t cache__front_find(struct cache_front *f, const void *key,
 }
 
 /* Somebody holds this record, and it has not lapsed. */
-CACHE_COLD bool cache__front_claimed(struct cache_front *f, uint32_t r)
+CACHE_WARM bool cache__front_claimed(struct cache_front *f, uint32_t r)
 {
     const struct cache_pending *p = &f->claims.records[r];
 
