@@ -232,12 +232,9 @@ enum cache_pending_state {
 
 /* A key that is being loaded or written. */
 struct cache_pending {
-    uint64_t ticket;   /* of the claim that holds it */
-    uint64_t hash;     /* of the key */
-    uint64_t lapse_ms; /* when the claim is over */
-#ifdef CACHE__THREADS
-    pthread_t owner; /* the thread that claimed it */
-#endif
+    uint64_t ticket;    /* of the claim that holds it */
+    uint64_t hash;      /* of the key */
+    uint64_t lapse_ms;  /* when the claim is over */
     uint32_t birth;     /* the epoch in which it began */
     uint32_t chain;     /* next record of the hash chain; FREE: of the list */
     uint32_t n_waiters; /* threads that wait for it */
@@ -251,14 +248,17 @@ struct cache_pending {
 /* All of them.  Keys, and the values that waiters get, by record. */
 struct cache_claims {
     struct cache_pending *records; /* [1..n] */
-    struct cache_link *ages;       /* those in use, by lapse_ms */
-    uint32_t *heads;               /* hash chains */
+#ifdef CACHE__THREADS
+    pthread_t *owners; /* who has claimed it: of a shared cache */
+#endif
+    uint32_t *heads; /* hash chains */
     unsigned char *keys, *values;
     size_t key_bytes, value_bytes; /* of one; no values where no thread waits */
     uint32_t n, n_heads;
     uint32_t free_records;
     uint32_t n_used;
-    uint64_t ticket; /* the latest */
+    uint64_t ticket;   /* the latest */
+    uint64_t lapse_ms; /* no claim lapses before */
     bool (*equal)(const void *a, const void *b);
 };
 
@@ -316,13 +316,11 @@ CACHE_WARM uint32_t cache__claims_take(struct cache_claims *t, uint64_t hash,
     t->free_records = p->chain;
     t->n_used++;
     memset(p, 0, sizeof *p);
-    p->ticket = ++t->ticket;
     p->hash = hash;
     p->state = state;
     p->linked = true;
     p->chain = *cache__claims_head(t, hash);
     *cache__claims_head(t, hash) = r;
-    cache__list_push(t->ages, 0, r);
     return r;
 }
 
@@ -361,14 +359,15 @@ CACHE_COLD const char *cache__claims_check(const struct cache_claims *t)
             return "claims: a record is done, and nobody waits for it";
         if (p->state == CACHE_PENDING_FREE && p->linked)
             return "claims: a free record is in a chain";
+        if (p->state == CACHE_PENDING_LOAD && p->lapse_ms < t->lapse_ms)
+            return "claims: one lapses before the first does";
     }
     if (n != 0 || n_used != t->n_used)
         return "claims: a record was not counted";
     for (r = t->free_records; r != 0 && n_used <= t->n; n_used++)
         r = t->records[r].chain;
-    if (n_used != t->n)
-        return "claims: a record is neither in use nor free";
-    return cache__list_check(t->ages, 0, t->n, t->n_used);
+    return n_used == t->n ? NULL
+                          : "claims: a record is neither in use nor free";
 }
 
 /* --- the front: types ---------------------------------------------------- */
@@ -651,7 +650,7 @@ CACHE_INLINE bool cache__front_is_mine(const struct cache_front *f, uint32_t r)
 {
 #ifdef CACHE__THREADS
     if (f->type->shared)
-        return pthread_equal(f->claims.records[r].owner, pthread_self()) != 0;
+        return pthread_equal(f->claims.owners[r], pthread_self()) != 0;
 #endif
     (void)f;
     (void)r;
@@ -1114,42 +1113,50 @@ CACHE_WARM void cache__front_release(struct cache_front *f, uint32_t r,
     }
     if (cache__front_has(f, CACHE__HAS_KEY_FREE))
         f->type->key_free(cache__claims_key(t, r), f->config.cache.user);
-    cache__list_unlink(t->ages, r);
     p->state = CACHE_PENDING_FREE;
     p->chain = t->free_records;
     t->free_records = r;
     t->n_used--;
 }
 
-/* Claims that have lapsed, and that nobody took over, make room. */
+/* Claims that have lapsed, and that nobody took over, make room.  They are
+ * looked for when one may have. */
 CACHE_COLD void cache__front_reap(struct cache_front *f)
 {
     struct cache_claims *t = &f->claims;
     uint64_t now_ms = cache__clock_ms(&f->clock);
-    uint32_t r = cache__list_oldest(t->ages, 0), newer;
+    uint32_t r;
 
-    for (; r != 0 && t->records[r].lapse_ms <= now_ms; r = newer) {
-        newer = t->ages[r].newer;
-        if (t->records[r].state == CACHE_PENDING_LOAD &&
-            t->records[r].n_waiters == 0)
+    if (now_ms < t->lapse_ms)
+        return;
+    t->lapse_ms = CACHE_NEVER;
+    for (r = 1; r <= t->n; r++) {
+        const struct cache_pending *p = &t->records[r];
+
+        if (p->state != CACHE_PENDING_LOAD)
+            continue;
+        if (p->lapse_ms <= now_ms && p->n_waiters == 0)
             cache__front_release(f, r, CACHE__ASK_AGAIN);
+        else if (p->lapse_ms < t->lapse_ms)
+            t->lapse_ms = p->lapse_ms;
     }
 }
 
 /* Gives the record to this thread, for so long as a claim lasts. */
 CACHE_WARM void cache__front_hold(struct cache_front *f, uint32_t r)
 {
-    struct cache_pending *p = &f->claims.records[r];
-    uint64_t now_ms = cache__clock_ms(&f->clock);
+    struct cache_claims *t = &f->claims;
+    struct cache_pending *p = &t->records[r];
 
-    p->ticket = ++f->claims.ticket;
-    p->lapse_ms = cache__sum_ms(now_ms, f->config.claim_ms);
+    p->ticket = ++t->ticket;
+    p->lapse_ms = cache__sum_ms(cache__clock_ms(&f->clock), f->config.claim_ms);
     p->birth = f->epoch;
+    if (p->lapse_ms < t->lapse_ms)
+        t->lapse_ms = p->lapse_ms;
 #ifdef CACHE__THREADS
-    p->owner = pthread_self();
+    if (f->type->shared)
+        t->owners[r] = pthread_self();
 #endif
-    cache__list_unlink(f->claims.ages, r);
-    cache__list_push(f->claims.ages, 0, r);
 }
 
 /* Takes a record for a key that has none.  Returns 0, CACHE_EFULL or
