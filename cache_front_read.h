@@ -366,7 +366,8 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
             cache_decide(NULL, &look->at, look->dirty, look->claimed);
     if (look->dirty && !look->served)
         return cache__front_undirty(f, look, dirty);
-    cache__front_count_look(f, look);
+    if (f->type->options & CACHE_STATS)
+        cache__front_count_look(f, look);
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
         rc = cache__front_give(f, look);
