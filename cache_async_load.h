@@ -83,8 +83,11 @@ CACHE_COLD void cache__fetch_wait(struct cache_fetch *f, uint32_t record)
 {
     f->record = record;
     cache__ring_append(&f->async->flights[record].waiters, &f->ring);
-    if (f->due_ms != CACHE_NEVER)
-        cache__heap_add(f->async, f);
+    if (f->due_ms == CACHE_NEVER)
+        return;
+    cache__heap_add(f->async, f);
+    if (f->async->deadlines == f)
+        cache__async_wake(f->async); /* the timer is set for a later one */
 }
 
 CACHE_COLD uint64_t cache__async_after(const struct cache_async *a,
