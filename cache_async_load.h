@@ -444,7 +444,8 @@ CACHE_COLD void cache__load_start(struct cache_load *load)
     load->n_left = n + 1; /* it stays while this function works */
     if (a->type.load_one) {
         for (i = 0; i < n; i++)
-            a->type.load_one(load, i);
+            if (load->claims[i].record != 0) /* name_batch_failed meanwhile */
+                a->type.load_one(load, i);
     } else if (a->type.load) {
         a->type.load(load);
     } else if (a->front->config.store != NULL) {
