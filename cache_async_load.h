@@ -332,8 +332,10 @@ CACHE_COLD void cache__load_overdue(struct cache_load *load)
         struct cache_claim claim = load->claims[i];
 
         if (claim.record != 0 &&
-            cache__claims_held(&a->front->claims, &claim, 0) != NULL)
+            cache__claims_held(&a->front->claims, &claim, 0) != NULL) {
+            load->claims[i].ticket = 0; /* what comes now comes too late */
             cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
+        }
     }
     if (--load->n_left == 0)
         cache__load_free(load);
