@@ -499,14 +499,6 @@ CACHE_COLD struct cache_load *cache__load_next(struct cache_async *a)
     return load;
 }
 
-CACHE_COLD void cache__async_send_loads(struct cache_async *a)
-{
-    struct cache_load *load;
-
-    while ((load = cache__load_next(a)) != NULL)
-        cache__load_start(load);
-}
-
 /* Flights that are queued end with this error; those that callbacks begin
  * meanwhile do not. */
 CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
@@ -521,8 +513,19 @@ CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
     }
 }
 
-/* Deals with batches that are overdue.  When none is left to load with, those
- * who are queued do not wait either. */
+/* Sends what is due.  When every batch is overdue, and none is left to load
+ * with, those who are queued do not wait either. */
+CACHE_COLD void cache__async_send_loads(struct cache_async *a)
+{
+    struct cache_load *load;
+
+    while ((load = cache__load_next(a)) != NULL)
+        cache__load_start(load);
+    if (a->free_loads == NULL && a->n_loading == 0)
+        cache__async_fail_queued(a, CACHE_ETIMEOUT);
+}
+
+/* Deals with batches that are overdue. */
 CACHE_COLD void cache__async_check_loads(struct cache_async *a)
 {
     struct cache_load *load;
@@ -533,8 +536,6 @@ CACHE_COLD void cache__async_check_loads(struct cache_async *a)
             break;
         cache__load_overdue(load);
     }
-    if (a->free_loads == NULL && a->n_loading == 0)
-        cache__async_fail_queued(a, CACHE_ETIMEOUT);
 }
 
 /* --- fetch --------------------------------------------------------------- */
