@@ -220,8 +220,6 @@ CACHE_COLD bool cache__async_is_done(struct cache_async *a)
 
 /* --- the loop ------------------------------------------------------------ */
 
-CACHE_COLD void cache__async_on_timer(uv_timer_t *timer);
-
 CACHE_INLINE uint64_t cache__earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -243,10 +241,12 @@ CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
             cache__earlier(due_ms, cache__load_of(a->loading.next)->due_ms);
     if (a->state == CACHE_ASYNC_CLOSING && !a->settled && !late)
         due_ms = cache__earlier(due_ms, a->close_deadline_ms);
+    if (uv_is_active((uv_handle_t *)&a->prepare))
+        due_ms = now_ms; /* a callback has just begun something */
     if (due_ms == UINT64_MAX)
         (void)uv_timer_stop(&a->timer);
     else
-        (void)uv_timer_start(&a->timer, cache__async_on_timer,
+        (void)uv_timer_start(&a->timer, a->on_timer,
                              due_ms > now_ms ? due_ms - now_ms : 0, 0);
     if (a->n_out > 0 || a->held || guest_works ||
         !cache__ring_empty(&a->unjournaled))
@@ -295,10 +295,6 @@ CACHE_COLD void cache__async_prepare(uv_prepare_t *handle)
 
     (void)uv_prepare_stop(handle);
     cache__async_turn(a);
-    /* What a callback has just begun: this handle will not run again before
-     * the loop waits, so the loop must not wait. */
-    if (uv_is_active((uv_handle_t *)handle))
-        (void)uv_timer_start(&a->timer, cache__async_on_timer, 0, 0);
 }
 
 CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
@@ -307,7 +303,7 @@ CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
 
     cache__async_check_deadlines(a);
     cache__async_check_loads(a);
-    cache__async_turn(a);
+    (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
 /* Takes back what has left the loop. */
@@ -618,6 +614,7 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
     a->cells = cells;
     a->type = *type;
     a->on_prepare = cache__async_prepare;
+    a->on_timer = cache__async_on_timer;
     bytes = cache__async_place(a, NULL);
     if (bytes == 0)
         return CACHE_ESIZE;
