@@ -246,6 +246,8 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status == 0 && rc != 0)
         f->type->discard(key, value, f->config.cache.user);
     cache__front_release(f, record, CACHE__ASK_AGAIN);
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* one may have waited for the record */
 }
 
 /* The same, if the load is still that of its claim. */
@@ -751,6 +753,8 @@ CACHE_COLD void cache__async_cancel_all(struct cache_async *a)
         a->flights[r].state = CACHE_FLIGHT_NONE;
         cache__front_release(a->front, r, CACHE__ASK_AGAIN);
     }
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* there are records again */
 }
 
 #endif /* CACHE_ASYNC_LOAD_H */
