@@ -137,6 +137,15 @@ struct write {
     enum tri overtaken; /* goes through: it is not kept */
 };
 
+/* When a load has failed, by what it has failed with. */
+struct failure {
+    uint64_t ms, step;
+};
+
+static const int failures[] = { CACHE_ESTORE,   CACHE_EIO,    CACHE_ELOCKED,
+                                CACHE_ETIMEOUT, CACHE_ECODEC, CACHE_ENOMEM };
+#define N_FAILURES (sizeof failures / sizeof *failures)
+
 struct key {
     stamp stored;          /* what the store has */
     uint64_t version;      /* of it */
@@ -151,8 +160,7 @@ struct key {
     uint64_t fresh_ms, dead_ms;  /* not later */
     uint64_t rested_ms;          /* no load begins before; 0 = one may */
     uint64_t absent_ms;          /* it is known to be absent, not longer */
-    uint64_t failed_ms, failed;  /* a load failed: when, and in which step */
-    int error;
+    struct failure failures[N_FAILURES];
 };
 
 enum load_state { LOAD_NONE, LOAD_QUEUED, LOAD_STARTED, LOAD_ANSWERED };
@@ -160,6 +168,7 @@ enum load_state { LOAD_NONE, LOAD_QUEUED, LOAD_STARTED, LOAD_ANSWERED };
 /* From a claim to the end of its load. */
 struct load {
     enum load_state state;
+    uint64_t born; /* in the order of the claims */
     uint32_t key, index;
     bool ours; /* the program loads, and ends it */
     bool never;
@@ -201,10 +210,11 @@ struct fetch {
         struct calls_request calls;
         struct manys_request manys;
     } u;
-    bool busy, calling, cancelled, known, looked;
+    bool busy, calling, cancelled, known;
+    uint64_t softened; /* the iteration in which that was due */
     uint32_t key;
     stamp floor, soft;
-    uint64_t step, deadline_ms, soft_ms;
+    uint64_t step, at_ms, deadline_ms, soft_ms;
     struct cache_reading how;
     struct value out;
     struct many *many;
@@ -260,6 +270,7 @@ static struct {
     struct flight flights[MAX_FLIGHTS];
     struct parcel late[MAX_LATE];
     uint32_t n_late, n_batches;
+    uint64_t n_claims;
     struct fetch fetches[N_FETCHES];
     struct many many;
     struct put puts[N_WRITES];
@@ -665,11 +676,22 @@ static void overtake(uint32_t key, enum tri how)
     s.keys[key].rested_ms = 0;
 }
 
+static size_t failure_of(int status)
+{
+    size_t i = 0;
+
+    while (i < N_FAILURES && failures[i] != status)
+        i++;
+    RULE(i < N_FAILURES, "an error is one of those that there are");
+    return i;
+}
+
 /* What a request is told is what may be told. */
 static void check_answer(const struct fetch *f, int status)
 {
     const struct key *k = &s.keys[f->key];
     stamp low = f->soft < soft_bound(k) ? f->soft : soft_bound(k), i;
+    const struct failure *failure;
     bool may = false;
 
     if (status == CACHE_FOUND_STALE)
@@ -678,7 +700,8 @@ static void check_answer(const struct fetch *f, int status)
         RULE(status <= CACHE_FOUND_UNSTORED, "a value is found somehow");
         RULE(stamp_of(f->key, &f->out) >= low,
              "a value is not older than what was acknowledged before");
-        RULE(status != CACHE_FOUND_STALE || f->how.stale != CACHE_STALE_NEVER,
+        RULE(status != CACHE_FOUND_STALE || (is_behind() && k->newest != 0) ||
+                 f->how.stale != CACHE_STALE_NEVER,
              "who takes nothing stale is given nothing stale");
         total.stale += status == CACHE_FOUND_STALE;
         total.unstored += status == CACHE_FOUND_UNSTORED;
@@ -693,11 +716,13 @@ static void check_answer(const struct fetch *f, int status)
         return;
     }
     total.errors++;
-    RULE(status == k->error &&
-             (k->failed >= f->step ||
-              (s.config.freshness.error_ttl_ms != 0 &&
-               cell_ms() <=
-                   k->failed_ms + s.config.freshness.error_ttl_ms + s.tick)),
+    if (f->many) /* it may have been answered long ago */
+        return;
+    failure = &k->failures[failure_of(status)];
+    RULE(failure->step >= f->step ||
+             (s.config.freshness.error_ttl_ms != 0 && failure->step != 0 &&
+              f->at_ms <=
+                  failure->ms + s.config.freshness.error_ttl_ms + s.tick),
          "an error is that of a load, or of one lately");
 }
 
@@ -706,6 +731,7 @@ static void check_answer(const struct fetch *f, int status)
 static struct load *new_load(uint32_t key)
 {
     struct load *l = s.loads;
+    stamp i;
 
     while (l < s.loads + MAX_LOADS && l->state != LOAD_NONE)
         l++;
@@ -713,7 +739,17 @@ static struct load *new_load(uint32_t key)
     memset(l, 0, sizeof *l);
     l->state = LOAD_QUEUED;
     l->key = key;
+    l->born = ++s.n_claims;
+    for (i = 1; i <= s.n_stamps; i++)
+        if (s.writes[i].key == key && s.writes[i].through &&
+            s.writes[i].said == NOT_SAID)
+            l->overtaken = MAYBE; /* it has its turn some time */
     return l;
+}
+
+static struct load *older(struct load *a, struct load *b)
+{
+    return a && a->born < b->born ? a : b;
 }
 
 /* A key is on its way to a loader: the claim that was given out first. */
@@ -729,14 +765,14 @@ static struct load *start_load(uint64_t key)
             continue;
         if (l->state == LOAD_QUEUED) {
             n++;
-            queued = queued ? queued : l;
+            queued = older(queued, l);
         }
         RULE(l->state != LOAD_STARTED || l->overtaken != NO ||
                  l->overdue != NO || l->due_ms <= s.loop.time,
              "one load of a key is under way");
     }
     RULE(queued != NULL, "what is loaded was claimed");
-    for (l = s.loads; l < s.loads + MAX_LOADS && n > 1; l++)
+    for (l = s.loads; l < s.loads + MAX_LOADS && n > 1 && on_threads(); l++)
         if (l->state == LOAD_QUEUED && l->key == key) {
             l->overtaken = MAYBE; /* which is which depends on threads */
             l->overdue = MAYBE;
@@ -821,7 +857,7 @@ static void load_ended(uint32_t key, const struct value *value, int status)
     struct key *k = &s.keys[key];
     const struct cache_freshness *fresh = &s.config.freshness;
     bool doubtful = false;
-    struct load *l, *queued = NULL;
+    struct load *l, *queued = NULL, *sent = NULL;
     uint64_t ttl_ms;
 
     trace("  load ended", key, value ? value->stamp : 0, status);
@@ -829,26 +865,22 @@ static void load_ended(uint32_t key, const struct value *value, int status)
         if (l->state == LOAD_NONE || l->key != key)
             continue;
         doubtful = doubtful || l->overtaken != NO;
-        if (l->state == LOAD_QUEUED && l->overdue == NO)
-            queued = queued ? queued : l;
-        if (status == CACHE_ETIMEOUT && l->state == LOAD_STARTED &&
-            l->due_ms <= s.loop.time && l->overdue != YES) {
-            l->overdue = YES;
-            queued = NULL;
-            total.overdue++;
-        }
+        if (l->state == LOAD_QUEUED && l->overdue != YES)
+            queued = older(queued, l);
+        if (l->state == LOAD_STARTED && l->overdue != YES &&
+            (on_threads() || l->due_ms <= s.loop.time))
+            sent = older(sent, l);
     }
-    if (status == CACHE_ECODEC || status == CACHE_ETIMEOUT) {
-        if (queued != NULL && status == CACHE_ECODEC)
+    if (status == CACHE_ETIMEOUT && (sent || queued)) {
+        total.overdue += sent != NULL;
+        total.queued += sent == NULL;
+        if (sent != NULL || on_threads()) /* a thread may get to it yet */
+            (sent ? sent : queued)->overdue = YES;
+        else
             queued->state = LOAD_NONE;
-        if (queued != NULL && status == CACHE_ETIMEOUT) {
-            total.queued++;
-            if (on_threads()) /* one may get to it yet */
-                queued->overdue = YES;
-            else
-                queued->state = LOAD_NONE;
-        }
     }
+    if (status == CACHE_ECODEC && queued != NULL)
+        queued->state = LOAD_NONE;
     if (value != NULL) {
         RULE(doubtful || !is_roomy() || s.skips ||
                  (k->there && k->stamp == stamp_of(key, value)),
@@ -856,16 +888,19 @@ static void load_ended(uint32_t key, const struct value *value, int status)
         return;
     }
     if (status != CACHE_EKEY) {
-        k->error = status;
-        k->failed = s.step;
-        k->failed_ms = cell_ms();
+        struct failure *f = &k->failures[failure_of(status)];
+
+        f->step = s.step;
+        f->ms = cell_ms();
     }
     if (doubtful || s.skips)
         return;
     ttl_ms = status == CACHE_EKEY ? fresh->negative_ttl_ms : fresh->error_ttl_ms;
     if (status == CACHE_EKEY)
         k->absent_ms = cell_ms() + ttl_ms;
-    if (ttl_ms > 2 * s.tick)
+    if (k->there && k->dead_ms != CACHE_NEVER)
+        k->rested_ms = 0; /* it may be gone before */
+    else if (ttl_ms > 2 * s.tick)
         k->rested_ms = cell_ms() + ttl_ms - 2 * s.tick;
     else
         k->rested_ms = 0;
@@ -1165,7 +1200,8 @@ static int sim_submit(struct cache_store *store,
         if (refuse)
             store_said(p, CACHE_ELOCKED);
     }
-    RULE(!s.closing || s.close_ms > s.loop.time || n_gets > 0,
+    RULE(!s.closing || s.close_ms > s.loop.time || n_gets > 0 ||
+             fake_uv.thread != NULL,
          "nothing is written after the time of close");
     if (n_gets > 0)
         begin_batch(n_gets);
@@ -1354,9 +1390,11 @@ static void fetch_begins(struct fetch *f, uint32_t key,
 
     options = options ? options : &plain;
     f->busy = f->calling = true;
-    f->cancelled = f->known = f->looked = false;
+    f->cancelled = f->known = false;
+    f->softened = 0;
     f->key = key;
     f->step = s.step;
+    f->at_ms = cell_ms();
     f->floor = hard_bound(&s.keys[key]);
     f->soft = soft_bound(&s.keys[key]);
     f->how = options->reading;
@@ -1388,10 +1426,11 @@ static void fetch_returned(struct fetch *f, int status)
     }
     check_answer(f, status);
     if (status == CACHE_FOUND && k->there && k->stamp == f->out.stamp &&
-        !(is_behind() && k->newest > k->confirmed))
+        !(is_behind() && k->newest != 0))
         RULE(cell_ms() <= sum_ms(k->fresh_ms, s.tick) && !f->how.skip_read,
              "what is found is fresh");
-    if (status == CACHE_FOUND_STALE && k->there && k->stamp == f->out.stamp)
+    if (status == CACHE_FOUND_STALE && k->there && k->stamp == f->out.stamp &&
+        !(is_behind() && k->newest != 0))
         RULE(cell_ms() <= sum_ms(k->dead_ms, s.tick), "what is dead is gone");
 }
 
@@ -1895,11 +1934,13 @@ static void check_fetch(struct fetch *f, bool waits, bool sleeps)
     RULE(!waits || f->deadline_ms > s.loop.time || f->known,
          "a deadline is told in its turn");
     RULE(!sleeps || !f->cancelled, "who cancels is told before the loop waits");
-    if (f->soft_ms > s.loop.time || f->soft_ms >= f->deadline_ms || f->looked)
+    if (f->soft_ms > s.loop.time || f->soft_ms >= f->deadline_ms)
         return;
-    f->looked = true;
+    f->softened = f->softened ? f->softened : s.iteration;
+    if (!waits)
+        return;
     RULE(f->known || f->cancelled || f->how.stale == CACHE_STALE_NEVER ||
-             f->how.skip_read || s.keys[f->key].came >= s.iteration - 1 ||
+             f->how.skip_read || s.keys[f->key].came + 1 >= f->softened ||
              !s.keys[f->key].there || !s.ops->peek(f->key, &v),
          "after a soft deadline any value will do");
 }
