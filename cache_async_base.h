@@ -251,6 +251,7 @@ struct cache_async {
 
     struct cache_flight *flights;     /* by record of the claims */
     struct cache_load_queue *queues;  /* [n_groups] */
+    uint32_t n_queued;                /* keys in them */
     uint32_t first_queue, last_queue; /* those that are not empty: 1 + place */
     struct cache_load *free_loads;
     struct cache_ring loading; /* in the order of their due_ms */
@@ -406,7 +407,9 @@ CACHE_COLD void cache__heap_remove(struct cache_async *a, struct cache_fetch *f)
  * for this iteration: the timer keeps the loop from waiting then. */
 CACHE_INLINE void cache__async_wake(struct cache_async *a)
 {
-    if (a->n_open_handles > 0 || uv_is_active((uv_handle_t *)&a->prepare))
+    const uv_handle_t *handle = (const uv_handle_t *)&a->prepare;
+
+    if (uv_is_active(handle) || uv_is_closing(handle))
         return;
     (void)uv_prepare_start(&a->prepare, a->on_prepare);
     (void)uv_timer_start(&a->timer, a->on_timer, 0, 0);

@@ -246,6 +246,7 @@ struct cache_pending {
     bool linked;     /* it is found by its key */
     bool overtaken;  /* the key was written or invalidated meanwhile */
     bool skip_write; /* what is loaded is not kept */
+    bool lent;       /* a load that goes on without it has its key */
 };
 
 /* All of them.  Keys, and the values that waiters get, by record. */
@@ -514,6 +515,7 @@ struct cache_front {
     uint32_t sweep_shard; /* of a shared cache: where that is */
     bool open, threads, behind;
     bool offloads;  /* loaders and stores run on threads of the loop half's */
+    bool contested; /* other caches of the program write to the same store */
     uint32_t hooks; /* enum cache__front_hooks */
     const struct cache_front_type *type;
     struct cache_loading_config config; /* with the defaults filled in */
@@ -1112,7 +1114,7 @@ CACHE_COLD void cache__front_release(struct cache_front *f, uint32_t r,
         cache__front_changed(f);
         return;
     }
-    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
+    if (cache__front_has(f, CACHE__HAS_KEY_FREE) && !p->lent)
         f->type->key_free(cache__claims_key(t, r), f->config.cache.user);
     cache__list_unlink(t->ages, r);
     p->state = CACHE_PENDING_FREE;

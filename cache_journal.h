@@ -1181,10 +1181,12 @@ CACHE_COLD int cache__journal_read(
         rc = cache__journal_follow(&o);
     if (rc == 0)
         rc = cache__journal_verify_all(&o);
-    if (rc == 0)
-        rc = cache__journal_replay(&o, replay, user);
+    /* Durable first: what replay gives to a store must not be lost here, or its
+     * seq would be given to another write. */
     if (rc == 0)
         rc = cache__journal_settle(&o);
+    if (rc == 0)
+        rc = cache__journal_replay(&o, replay, user);
     if (rc == 0) {
         cache__journal_tidy(&o);
         cache__journal_delete_stored(j);

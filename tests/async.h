@@ -19,8 +19,22 @@
 #include "fake_store.h"
 #include "test.h"
 
-CACHE_DEFINE_LOADING(plain, uint64_t, uint64_t, cache_hash_u64, cache_equal_u64,
-                     CACHE_LRU | CACHE_STATS);
+static uint32_t n_left; /* values that have left the cache */
+
+static inline void on_leave(const uint64_t *key, uint64_t *value,
+                            enum cache_cause cause, void *user)
+{
+    (void)key;
+    (void)value;
+    (void)cause;
+    (void)user;
+    n_left++;
+}
+
+CACHE_DEFINE_LOADING_WITH(plain, uint64_t, uint64_t, cache_hash_u64,
+                          cache_equal_u64,
+                          CACHE_LRU | CACHE_STATS | CACHE_META_VERSION,
+                          .on_remove = on_leave);
 CACHE_ASYNC_DEFINE(plain);
 
 static uv_loop_t loop;
@@ -75,6 +89,7 @@ static inline void set_up_config(size_t capacity)
     caching.write_behind.on_dead_letter = on_dead_letter;
     wall_ms = 1000000;
     cache_ms = 0;
+    n_left = 0;
     n_dead = n_closed = 0;
     n_lost = 0;
 }
@@ -110,6 +125,13 @@ static inline void run(void)
     CHECK_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0);
 }
 
+/* Before begin(): the cache's time is cache_ms, in ticks of 1 ms. */
+static inline void own_clock(void)
+{
+    caching.cache.now = cache_now;
+    caching.cache.tick_ms = 1;
+}
+
 /* Nothing is claimed any more, and all is sound. */
 static inline void check_cache(void)
 {
@@ -135,12 +157,27 @@ static inline void turn(int n)
         (void)uv_run(&loop, UV_RUN_NOWAIT);
 }
 
-/* Turns the loop until something is so. */
+/* Turns the loop until something is so, five seconds at most. */
 #define UNTIL(condition)                                                       \
     do {                                                                       \
-        turn(1);                                                               \
-        uv_sleep(1);                                                           \
-    } while (!(condition))
+        int n_turns_ = 0;                                                      \
+        do {                                                                   \
+            CHECK(n_turns_++ < 5000 && "until " #condition);                   \
+            turn(1);                                                           \
+            uv_sleep(1);                                                       \
+        } while (!(condition));                                                \
+    } while (0)
+
+/* Turns the loop for so long, and does not wait in it. */
+static inline void turn_for(unsigned ms)
+{
+    uint64_t until_ns = uv_hrtime() + (uint64_t)ms * 1000000;
+
+    while (uv_hrtime() < until_ns) {
+        turn(1);
+        uv_sleep(1);
+    }
+}
 
 /* --- one fetch and what came of it --------------------------------------- */
 
@@ -186,6 +223,40 @@ static inline int ask_with(struct ask *ask, uint64_t key, uint64_t timeout_ms,
 static inline int ask(struct ask *a, uint64_t key)
 {
     return ask_with(a, key, 0, answered);
+}
+
+/* --- a loader that ends keys when the test says so ------------------------ */
+
+static struct plain_batch *batches[64]; /* that it was given */
+static size_t n_batches;
+
+static inline void load_later(struct plain_async *a, struct plain_batch *b)
+{
+    (void)a;
+    CHECK(n_batches < sizeof batches / sizeof *batches);
+    batches[n_batches++] = b;
+}
+
+/* The value of a key is ten times the key. */
+static inline void load_at_once(struct plain_async *a, struct plain_batch *b)
+{
+    size_t i, n = b->n; /* *b is gone when the last key has ended */
+
+    (void)a;
+    for (i = 0; i < n; i++)
+        plain_loaded(b, i, b->keys[i] * 10);
+}
+
+/* Between prepare() and begin(): aside, with this loader and no store. */
+static inline void load_with(void (*load_batch)(struct plain_async *a,
+                                                struct plain_batch *b))
+{
+    caching.reads = caching.writes = CACHE_ASIDE;
+    caching.store = NULL;
+    caching.key_codec = caching.value_codec = NULL;
+    memset(&caching.write_behind, 0, sizeof caching.write_behind);
+    loader.load_batch = load_batch;
+    n_batches = 0;
 }
 
 /* --- what there is ------------------------------------------------------- */

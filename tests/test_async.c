@@ -316,6 +316,533 @@ static void default_timeout(void)
     tear_down();
 }
 
+/* A fetch that joins a load under way has its deadline all the same: nothing
+ * else has the loop turn. */
+static void who_joins_later_has_a_deadline(void)
+{
+    set_up(10);
+    stored(5, 50);
+    store.hold = true;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    turn(3);
+    CHECK_EQ(ask_with(&asks[1], 5, 5, answered), 0);
+    UNTIL(asks[1].n_calls != 0);
+    CHECK_EQ(asks[1].status, UV_ETIMEDOUT);
+    CHECK_EQ(asks[0].n_calls, 0);
+    fake_release(&store);
+    tear_down();
+    CHECK_EQ(half.base.stats.n_joined, 1);
+}
+
+static void config_timeout_can_be_switched_off(void)
+{
+    prepare(10);
+    config.timeout_ms = 5;
+    begin();
+    store.hold = true;
+    CHECK_EQ(ask_with(&asks[0], 5, CACHE_NEVER, answered), 0);
+    CHECK_EQ(ask_with(&asks[1], 5, 10, answered), 0);
+    CHECK_EQ(ask(&asks[2], 5), 0);
+    UNTIL(asks[1].n_calls != 0);
+    CHECK_EQ(asks[2].n_calls, 1);
+    CHECK_EQ(asks[0].n_calls, 0);
+    fake_release(&store);
+    tear_down();
+    CHECK_EQ(asks[0].status, UV_ECANCELED); /* closing came before the load */
+}
+
+/* --- soft deadlines ------------------------------------------------------ */
+
+/* A cache of which key 5 has a value that only a failure, or a soft deadline,
+ * makes good enough. */
+static void set_up_fallback(void)
+{
+    own_clock();
+    caching.freshness.ttl_ms = 100;
+    caching.freshness.stale_if_error_ms = 1000;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    cache_ms += 500;
+}
+
+static int ask_soft(struct ask *a, uint64_t key, uint64_t soft_ms,
+                    uint64_t timeout_ms, enum cache_stale stale)
+{
+    struct cache_fetch_options options = { .timeout_ms = timeout_ms,
+                                           .soft_timeout_ms = soft_ms };
+
+    options.reading.stale = stale;
+    return ask_for(a, key, &options, answered);
+}
+
+static void soft_deadlines(void)
+{
+    prepare(10);
+    load_with(load_later);
+    set_up_fallback();
+    CHECK_EQ(ask_soft(&asks[0], 5, 3, 0, CACHE_STALE_DEFAULT), 0);
+    CHECK_EQ(ask_soft(&asks[1], 5, 3, 0, CACHE_STALE_NEVER), 0);
+    CHECK_EQ(ask_soft(&asks[2], 5, 3, 12, CACHE_STALE_NEVER), 0);
+    CHECK_EQ(ask_soft(&asks[3], 5, 0, 0, CACHE_STALE_DEFAULT), 0);
+    CHECK_EQ(ask_soft(&asks[4], 5, 12, 3, CACHE_STALE_DEFAULT), 0);
+    CHECK_EQ(ask_soft(&asks[5], 6, 3, 12, CACHE_STALE_DEFAULT), 0);
+    UNTIL(asks[0].n_calls == 1 && asks[2].n_calls == 1 && asks[5].n_calls == 1);
+    CHECK_EQ(asks[0].status, CACHE_FOUND_STALE);
+    CHECK_EQ(asks[0].out, 50);
+    CHECK_EQ(asks[1].n_calls, 0); /* takes no old value, has no deadline */
+    CHECK_EQ(asks[2].status, UV_ETIMEDOUT);
+    CHECK_EQ(asks[3].n_calls, 0);
+    CHECK_EQ(asks[4].status, UV_ETIMEDOUT); /* the hard one came first */
+    CHECK_EQ(asks[5].status, UV_ETIMEDOUT); /* there is no old value */
+    CHECK_EQ(half.base.stats.n_softened, 1);
+    CHECK_EQ(half.base.stats.n_timeouts, 3);
+    CHECK_EQ(batches[0]->n, 2);
+    plain_loaded(batches[0], 0, 51); /* 5 goes on, and fills the cache */
+    CHECK_EQ(asks[1].out, 51);
+    CHECK_EQ(asks[3].out, 51);
+    CHECK_EQ(held(5), 51);
+    plain_loaded(batches[0], 1, 60);
+    CHECK_EQ(held(6), 60);
+    tear_down();
+}
+
+static void config_soft_timeout(void)
+{
+    prepare(10);
+    load_with(load_later);
+    config.soft_timeout_ms = 2;
+    set_up_fallback();
+    CHECK_EQ(ask_soft(&asks[0], 5, CACHE_NEVER, 0, CACHE_STALE_DEFAULT), 0);
+    CHECK_EQ(ask(&asks[1], 5), 0);
+    UNTIL(asks[1].n_calls != 0);
+    CHECK_EQ(asks[1].status, CACHE_FOUND_STALE);
+    CHECK_EQ(asks[0].n_calls, 0);
+    plain_load_failed(batches[0], 0, CACHE_EIO);
+    CHECK_EQ(asks[0].status, CACHE_FOUND_STALE);
+    tear_down();
+}
+
+/* --- options of a fetch -------------------------------------------------- */
+
+static void stale_values(void)
+{
+    struct cache_fetch_options never = { .reading.stale = CACHE_STALE_NEVER };
+    struct cache_fetch_options always = { .reading.stale = CACHE_STALE_ALWAYS };
+
+    prepare(10);
+    load_with(load_later);
+    own_clock();
+    caching.freshness.ttl_ms = 100;
+    caching.freshness.stale_ms = 100;
+    caching.freshness.stale_if_error_ms = 300;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    CHECK_EQ(asks[0].req.base.status, CACHE_FOUND);
+    cache_ms += 150; /* stale while one loads it anew */
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    CHECK_EQ(asks[0].req.base.status, CACHE_FOUND_STALE);
+    CHECK_EQ(asks[0].out, 50);
+    CHECK_EQ(plain_fetch(&half, &asks[1].req, 5, &asks[1].out, answered), 1);
+    CHECK_EQ(asks[1].req.base.status, CACHE_FOUND_STALE);
+    turn(1);
+    CHECK_EQ(n_batches, 1); /* nobody waits for it */
+    CHECK_EQ(ask_for(&asks[2], 5, &never, answered), 0);
+    turn(1);
+    CHECK_EQ(n_batches, 1);
+    plain_loaded(batches[0], 0, 51);
+    CHECK_EQ(asks[2].status, CACHE_FOUND);
+    CHECK_EQ(asks[2].out, 51);
+    cache_ms += 250; /* a fallback by now */
+    CHECK_EQ(ask_for(&asks[3], 5, &always, answered), 1);
+    CHECK_EQ(asks[3].req.base.status, CACHE_FOUND_STALE);
+    CHECK_EQ(ask(&asks[4], 5), 0);
+    turn(1);
+    CHECK_EQ(n_batches, 2);
+    plain_loaded(batches[1], 0, 52);
+    CHECK_EQ(asks[4].out, 52);
+    tear_down();
+}
+
+static void skipping(void)
+{
+    struct cache_fetch_options anew = { .reading.skip_read = true };
+    struct cache_fetch_options unkept = { .reading.skip_write = true };
+    struct cache_fetch_options here = { .reading.skip_store = true };
+
+    prepare(10);
+    load_with(load_later);
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    CHECK_EQ(ask_for(&asks[0], 5, &anew, answered), 0);
+    turn(1);
+    plain_loaded(batches[0], 0, 51);
+    CHECK_EQ(asks[0].out, 51);
+    CHECK_EQ(held(5), 51);
+    CHECK_EQ(ask_for(&asks[0], 5, &here, answered), 1);
+    CHECK_EQ(ask_for(&asks[0], 6, &here, answered), CACHE_EKEY);
+    CHECK_EQ(asks[0].req.base.status, CACHE_EKEY);
+    n_left = 0;
+    CHECK_EQ(ask_for(&asks[1], 6, &unkept, answered), 0);
+    CHECK_EQ(ask(&asks[2], 6), 0);
+    turn(1);
+    plain_loaded(batches[1], 0, 60);
+    CHECK_EQ(asks[1].status, CACHE_FOUND_UNSTORED);
+    CHECK_EQ(asks[2].status, CACHE_FOUND_UNSTORED);
+    CHECK_EQ(asks[2].out, 60);
+    CHECK_EQ(held(6), 0);
+    CHECK_EQ(n_left, 1); /* what is not kept, on_remove has */
+    CHECK_EQ(n_batches, 2);
+    tear_down();
+}
+
+static void hits_by_callback(void)
+{
+    struct cache_fetch_options options = { .always_async = true };
+
+    prepare(10);
+    load_with(load_later);
+    own_clock();
+    caching.freshness.negative_ttl_ms = 100;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    CHECK_EQ(ask_for(&asks[0], 5, &options, answered), 0);
+    CHECK_EQ(plain_fetch_cancel(&asks[0].req), UV_EBUSY); /* it is answered */
+    CHECK_EQ(asks[0].n_calls, 0);
+    run();
+    CHECK_EQ(asks[0].n_calls, 1);
+    CHECK_EQ(asks[0].status, CACHE_FOUND);
+    CHECK_EQ(asks[0].out, 50);
+    CHECK_EQ(ask_for(&asks[1], 6, &options, answered), 0);
+    turn(1);
+    plain_load_failed(batches[0], 0, CACHE_EKEY);
+    CHECK_EQ(asks[1].n_calls, 1);
+    CHECK_EQ(asks[1].status, CACHE_EKEY);
+    CHECK_EQ(ask_for(&asks[1], 6, &options, answered), 0); /* known, too */
+    run();
+    CHECK_EQ(asks[1].status, CACHE_EKEY);
+    CHECK_EQ(n_batches, 1);
+    tear_down();
+}
+
+/* Who has written reads its own writes. */
+static void least_version(void)
+{
+    struct cache_fetch_options options = { 0 };
+    struct cache_loaded loaded = { .version = 7 };
+
+    prepare(10);
+    load_with(load_later);
+    begin();
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    turn(1);
+    plain_loaded_with(batches[0], 0, 50, &loaded);
+    options.reading.min_version = 7;
+    CHECK_EQ(ask_for(&asks[0], 5, &options, answered), 1);
+    options.reading.min_version = 8;
+    CHECK_EQ(ask_for(&asks[1], 5, &options, answered), 0);
+    CHECK_EQ(ask(&asks[2], 5), 1); /* others need not wait */
+    turn(1);
+    loaded.version = 6; /* the store is behind: delivered, not kept */
+    plain_loaded_with(batches[1], 0, 40, &loaded);
+    CHECK_EQ(asks[1].status, CACHE_FOUND_UNSTORED);
+    CHECK_EQ(held(5), 50);
+    CHECK_EQ(ask_for(&asks[1], 5, &options, answered), 0);
+    turn(1);
+    loaded.version = 8;
+    plain_loaded_with(batches[2], 0, 51, &loaded);
+    CHECK_EQ(asks[1].out, 51);
+    CHECK_EQ(ask_for(&asks[1], 5, &options, answered), 1);
+    tear_down();
+}
+
+/* --- what is known of a failure ------------------------------------------ */
+
+/* Each waiter has the fallback of its own options. */
+static void stale_if_error_for_each(void)
+{
+    struct cache_fetch_options never = { .reading.stale = CACHE_STALE_NEVER };
+    struct cache_fetch_options anew = { .reading.skip_read = true };
+
+    prepare(10);
+    load_with(load_later);
+    caching.freshness.error_ttl_ms = 50;
+    set_up_fallback();
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(ask_for(&asks[1], 5, &never, answered), 0);
+    CHECK_EQ(ask_for(&asks[2], 5, &anew, answered), 0);
+    turn(1);
+    plain_load_failed(batches[0], 0, CACHE_EIO);
+    CHECK_EQ(asks[0].status, CACHE_FOUND_STALE);
+    CHECK_EQ(asks[0].out, 50);
+    CHECK_EQ(asks[1].status, CACHE_EIO);
+    CHECK_EQ(asks[1].out, 77);
+    CHECK_EQ(asks[2].status, CACHE_EIO);
+    CHECK_EQ(ask(&asks[0], 5), 1); /* nobody asks again for a while */
+    CHECK_EQ(asks[0].req.base.status, CACHE_FOUND_STALE);
+    turn(1);
+    CHECK_EQ(n_batches, 1);
+    cache_ms += 60;
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    turn(1);
+    plain_load_failed(batches[1], 0, CACHE_EKEY); /* no failure: it is gone */
+    CHECK_EQ(asks[0].status, CACHE_EKEY);
+    CHECK_EQ(held(5), 0);
+    tear_down();
+}
+
+static void absent_and_failing_keys_are_known(void)
+{
+    prepare(10);
+    load_with(load_later);
+    own_clock();
+    caching.freshness.negative_ttl_ms = 100;
+    caching.freshness.error_ttl_ms = 50;
+    begin();
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(ask(&asks[1], 6), 0);
+    turn(1);
+    plain_load_failed(batches[0], 0, CACHE_EKEY);
+    plain_load_failed(batches[0], 1, CACHE_EIO);
+    CHECK_EQ(asks[0].status, CACHE_EKEY);
+    CHECK_EQ(asks[1].status, CACHE_EIO);
+    CHECK_EQ(ask(&asks[0], 5), CACHE_EKEY);
+    CHECK_EQ(ask(&asks[1], 6), CACHE_EIO);
+    cache_ms += 60;
+    CHECK_EQ(ask(&asks[0], 5), CACHE_EKEY);
+    CHECK_EQ(ask(&asks[1], 6), 0);
+    CHECK_EQ(plain_async_refresh(&half, 5), 0); /* not even then */
+    turn(1);
+    CHECK_EQ(n_batches, 2);
+    plain_loaded(batches[1], 0, 60);
+    plain_loaded(batches[1], 1, 50);
+    CHECK_EQ(asks[1].out, 60);
+    CHECK_EQ(held(5), 50);
+    tear_down();
+}
+
+static void positive_statuses_are_no_errors(void)
+{
+    prepare(10);
+    load_with(load_later);
+    begin();
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK_EQ(ask(&asks[1], 6), 0);
+    turn(1);
+    plain_load_failed(batches[0], 0, 5);
+    plain_batch_failed(batches[0], 0);
+    CHECK_EQ(asks[0].status, CACHE_EINVAL);
+    CHECK_EQ(asks[1].status, CACHE_EINVAL);
+    tear_down();
+}
+
+/* --- refreshing ---------------------------------------------------------- */
+
+static void refresh_ahead(void)
+{
+    prepare(10);
+    load_with(load_later);
+    own_clock();
+    caching.freshness.ttl_ms = 100;
+    caching.freshness.refresh_pct = 80;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    cache_ms += 50;
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    turn(1);
+    CHECK_EQ(n_batches, 0);
+    cache_ms += 40;
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    CHECK_EQ(asks[0].req.base.status, CACHE_FOUND); /* fresh all the same */
+    CHECK_EQ(ask(&asks[1], 5), 1);
+    turn(1);
+    CHECK_EQ(n_batches, 1); /* one for both */
+    plain_loaded(batches[0], 0, 51);
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    CHECK_EQ(asks[0].out, 51);
+    tear_down();
+}
+
+static void refresh_on_demand(void)
+{
+    prepare(10);
+    load_with(load_later);
+    caching.max_claims = 2;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    CHECK_EQ(plain_async_refresh(&half, 5), 0);
+    CHECK_EQ(plain_async_refresh(&half, 5), 0); /* it is being loaded */
+    CHECK_EQ(plain_async_refresh(&half, 6), 0); /* one that is not there */
+    CHECK_EQ(plain_async_refresh(&half, 7), UV_ENOBUFS);
+    CHECK_EQ(ask(&asks[0], 5), 1); /* served meanwhile */
+    turn(1);
+    CHECK_EQ(n_batches, 1);
+    CHECK_EQ(batches[0]->n, 2);
+    plain_loaded(batches[0], 1, 60);
+    plain_loaded(batches[0], 0, 51);
+    CHECK_EQ(held(5), 51);
+    CHECK_EQ(held(6), 60);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    CHECK_EQ(plain_async_refresh(&half, 5), UV_ECANCELED);
+    tear_down();
+}
+
+/* What is dirty is newer than what the store has. */
+static void dirty_keys_are_not_refreshed(void)
+{
+    set_up(10);
+    store.hold = true;
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    CHECK_EQ(plain_async_refresh(&half, 5), 0);
+    UNTIL(store.n_held != 0);
+    CHECK_EQ(store.n_loads, 0);
+    store.hold = false;
+    fake_release(&store);
+    tear_down();
+}
+
+/* --- claims -------------------------------------------------------------- */
+
+static void claims_of_the_program(void)
+{
+    struct cache_claim claim;
+    uint64_t out;
+
+    prepare(10);
+    load_with(load_later);
+    own_clock();
+    caching.freshness.ttl_ms = 100;
+    caching.freshness.stale_ms = 100;
+    begin();
+    CHECK_EQ(plain_claim(&cache, 5, &out, &claim), CACHE_CLAIM_MISS_YOU_LOAD);
+    CHECK_EQ(ask(&asks[0], 5), CACHE_EBUSY);
+    CHECK_EQ(plain_async_refresh(&half, 5), CACHE_EBUSY);
+    cache_ms += 1000000; /* it does not lapse on a loop */
+    CHECK_EQ(ask(&asks[0], 5), CACHE_EBUSY);
+    CHECK_EQ(plain_commit(&cache, &claim, 50), 0);
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    cache_ms += 150;
+    CHECK_EQ(plain_claim(&cache, 5, &out, &claim),
+             CACHE_CLAIM_STALE_YOU_REFRESH);
+    CHECK_EQ(ask(&asks[0], 5), 1); /* what is stale is served */
+    CHECK_EQ(asks[0].req.base.status, CACHE_FOUND_STALE);
+    CHECK_EQ(plain_abandon(&cache, &claim, 0, &out), CACHE_FOUND_STALE);
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    turn(1);
+    CHECK_EQ(n_batches, 1);
+    CHECK_EQ(plain_claim(&cache, 6, &out, &claim), CACHE_CLAIM_MISS_YOU_LOAD);
+    CHECK_EQ(plain_abandon(&cache, &claim, 0, NULL), CACHE_EKEY);
+    CHECK_EQ(plain_claim(&cache, 5, &out, &claim), CACHE_CLAIM_STALE);
+    plain_loaded(batches[0], 0, 51);
+    tear_down();
+}
+
+static void claims_exhausted(void)
+{
+    prepare(10);
+    load_with(load_later);
+    own_clock();
+    caching.max_claims = 2;
+    caching.freshness.ttl_ms = 100;
+    caching.freshness.stale_ms = 100;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 9, 90), 0);
+    cache_ms += 150;
+    CHECK_EQ(ask(&asks[0], 1), 0);
+    CHECK_EQ(ask(&asks[1], 2), 0);
+    CHECK_EQ(ask(&asks[2], 3), UV_ENOBUFS);
+    CHECK_EQ(ask(&asks[3], 2), 0); /* joins */
+    CHECK_EQ(ask(&asks[4], 9), 1); /* nobody can load it: it is served */
+    CHECK_EQ(asks[4].req.base.status, CACHE_FOUND_STALE);
+    turn(1);
+    plain_loaded(batches[0], 0, 10);
+    CHECK_EQ(ask(&asks[2], 3), 0);
+    turn(1);
+    plain_loaded(batches[0], 1, 20);
+    plain_loaded(batches[1], 0, 30);
+    CHECK_EQ(asks[2].out, 30);
+    CHECK_EQ(asks[3].out, 20);
+    tear_down();
+}
+
+/* --- many ---------------------------------------------------------------- */
+
+static struct cache_fetch_many many;
+static struct plain_request reqs[8];
+static uint64_t outs[8];
+static int n_many;
+
+static void many_answered(struct cache_fetch_many *m)
+{
+    CHECK(m == &many);
+    n_many++;
+}
+
+static int fetch_all(const uint64_t *keys, size_t n)
+{
+    memset(reqs, 0, sizeof reqs);
+    memset(outs, 0, sizeof outs);
+    n_many = 0;
+    return plain_fetch_many(&half, &many, reqs, keys, n, outs, NULL,
+                            many_answered);
+}
+
+static void many_at_once(void)
+{
+    static const uint64_t keys[] = { 1, 2, 3, 2, 4, 5, 1, 6 };
+    struct cache_claim claim;
+    uint64_t out;
+
+    prepare(10);
+    load_with(load_later);
+    own_clock();
+    caching.freshness.negative_ttl_ms = 100;
+    begin();
+    CHECK_EQ(fetch_all(keys, 0), 1);
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(ask(&asks[0], 3), 0);
+    CHECK_EQ(ask(&asks[1], 4), 0);
+    turn(1);
+    plain_load_failed(batches[0], 0, CACHE_EKEY); /* 3 is known to be absent */
+    CHECK_EQ(plain_claim(&cache, 5, &out, &claim), CACHE_CLAIM_MISS_YOU_LOAD);
+    CHECK_EQ(fetch_all(keys, 8), 0);
+    CHECK_EQ(reqs[0].base.status, CACHE_FOUND);
+    CHECK_EQ(reqs[2].base.status, CACHE_EKEY);
+    CHECK_EQ(reqs[5].base.status, CACHE_EBUSY);
+    turn(1);
+    CHECK_EQ(n_batches, 2);
+    CHECK_EQ(batches[1]->n, 2); /* 2, once, and 6 */
+    plain_loaded(batches[1], 0, 20);
+    plain_load_failed(batches[1], 1, CACHE_EIO);
+    CHECK_EQ(n_many, 0); /* 4 was being loaded already */
+    plain_loaded(batches[0], 1, 40);
+    CHECK_EQ(n_many, 1);
+    CHECK_EQ(outs[0], 10);
+    CHECK_EQ(outs[1], 20);
+    CHECK_EQ(outs[3], 20);
+    CHECK_EQ(outs[4], 40);
+    CHECK_EQ(outs[6], 10);
+    CHECK_EQ(reqs[1].base.status, CACHE_FOUND);
+    CHECK_EQ(reqs[3].base.status, CACHE_FOUND);
+    CHECK_EQ(reqs[7].base.status, CACHE_EIO);
+    CHECK_EQ(plain_abandon(&cache, &claim, 0, NULL), CACHE_EKEY);
+    CHECK_EQ(fetch_all(keys, 4), 1); /* all are answered */
+    CHECK_EQ(outs[3], 20);
+    CHECK_EQ(fetch_all(keys + 7, 1), 0);
+    CHECK_EQ(plain_fetch_cancel(&reqs[0]), 0); /* one of them */
+    turn(1);
+    CHECK_EQ(n_many, 1);
+    CHECK_EQ(reqs[0].base.status, UV_ECANCELED);
+    CHECK_EQ(fetch_all(keys + 7, 1), 0);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    CHECK_EQ(plain_fetch_many(&half, &many, reqs, keys, 1, outs, NULL,
+                              many_answered),
+             UV_ECANCELED);
+    plain_loaded(batches[2], 0, 60);
+    tear_down();
+    CHECK_EQ(n_many, 1);
+}
+
 /* --- put, remove, flush -------------------------------------------------- */
 
 static int n_flushed, flush_status;
@@ -617,13 +1144,6 @@ static void failing_store_is_retried(void)
 }
 
 /* --- expiry -------------------------------------------------------------- */
-
-/* Before begin(): the cache's time is cache_ms, in ticks of 1 ms. */
-static void own_clock(void)
-{
-    caching.cache.now = cache_now;
-    caching.cache.tick_ms = 1;
-}
 
 /* How long a value is fresh is the cache's affair; how long the data lasts,
  * the store's too. */
@@ -1232,6 +1752,23 @@ static const struct test tests[] = {
     TEST(every_waiter_has_its_deadline),
     TEST(deadlines_fire_in_order),
     TEST(default_timeout),
+    TEST(who_joins_later_has_a_deadline),
+    TEST(config_timeout_can_be_switched_off),
+    TEST(soft_deadlines),
+    TEST(config_soft_timeout),
+    TEST(stale_values),
+    TEST(skipping),
+    TEST(hits_by_callback),
+    TEST(least_version),
+    TEST(stale_if_error_for_each),
+    TEST(absent_and_failing_keys_are_known),
+    TEST(positive_statuses_are_no_errors),
+    TEST(refresh_ahead),
+    TEST(refresh_on_demand),
+    TEST(dirty_keys_are_not_refreshed),
+    TEST(claims_of_the_program),
+    TEST(claims_exhausted),
+    TEST(many_at_once),
     TEST(put_is_seen_at_once_and_stored_later),
     TEST(a_write_under_way_is_read),
     TEST(write_kills_the_load),

@@ -493,7 +493,8 @@ static void many_keys_and_no_memory(void)
             CHECK(ask(&asks[1000 + i], i) >= 0);
         run();
         for (i = 0; i < 1000; i++)
-            CHECK_EQ(*asks[1000 + i].value, 10000 + i);
+            CHECK(asks[i].rc == CACHE_ENOMEM ||
+                  asks[1000 + i].value == asks[i].value);
         tear_down();
     }
 }
