@@ -40,9 +40,9 @@ static int sim_clock(clockid_t clock, struct timespec *now);
 #include "tests/test.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#define N_SEEDS 200
-#else
 #define N_SEEDS 1000
+#else
+#define N_SEEDS 4000
 #endif
 #define MAX_KEYS 8
 #define MAX_STAMPS 2048

@@ -182,6 +182,11 @@ static inline int uv_is_active(const uv_handle_t *h)
     return h->active;
 }
 
+static inline int uv_is_closing(const uv_handle_t *h)
+{
+    return h->closing;
+}
+
 static inline void uv_ref(uv_handle_t *h)
 {
     fake_uv_open(h, h->kind);
