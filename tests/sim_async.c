@@ -134,7 +134,7 @@ struct write {
     bool through, behind, accepted, buried;
     uint64_t version; /* 0 = not known yet */
     int said;
-    enum tri overtaken; /* goes through: it is not kept */
+    bool sent, overtaken; /* goes through: it is not kept */
 };
 
 /* When a load has failed, by what it has failed with. */
@@ -161,6 +161,8 @@ struct key {
     uint64_t rested_ms;          /* no load begins before; 0 = one may */
     uint64_t absent_ms;          /* it is known to be absent, not longer */
     struct failure failures[N_FAILURES];
+    uint64_t landed; /* the step in which a load ended */
+    stamp landed_stamp;
 };
 
 enum load_state { LOAD_NONE, LOAD_QUEUED, LOAD_STARTED, LOAD_ANSWERED };
@@ -243,7 +245,7 @@ struct put {
     bool busy, calling;
     uint32_t key;
     stamp stamp, all; /* all: the latest write then */
-    uint64_t n_letters;
+    uint64_t n_letters, barrier;
     enum cache_ack ack;
     bool through;
 };
@@ -252,7 +254,7 @@ struct barrier {
     struct cache_flush base;
     bool busy, calling;
     stamp all;
-    uint64_t n_letters;
+    uint64_t n_letters, barrier;
 };
 
 enum loads { BY_NOBODY, BY_BATCH, BY_ONE };
@@ -287,7 +289,7 @@ static struct {
     uv_prepare_t prepare; /* of the program's */
     struct load *ending;  /* the program is ending it */
     uint64_t close_ms;    /* when it is to be over */
-    bool closing, closed, in_turn, writable_told;
+    bool closing, closed, awaits_room;
 
     /* How this world is. */
     enum loads by;
@@ -658,8 +660,8 @@ static struct value value_of(uint32_t key, stamp number)
     return v;
 }
 
-/* Loads of this key are out of date. */
-static void overtake(uint32_t key, enum tri how)
+/* Loads of this key are out of date, and what is on its way through. */
+static void overtake(uint32_t key, enum tri how, bool writes)
 {
     stamp i;
     uint32_t l;
@@ -670,9 +672,9 @@ static void overtake(uint32_t key, enum tri how)
             s.loads[l].overtaken = how;
             total.overtaken += how == YES;
         }
-    for (i = 1; i <= s.n_stamps && how == YES; i++)
-        if (s.writes[i].key == key && s.writes[i].through)
-            s.writes[i].overtaken = MAYBE;
+    for (i = 1; i <= s.n_stamps && how == YES && writes; i++)
+        if (s.writes[i].key == key && s.writes[i].sent)
+            s.writes[i].overtaken = true;
     s.keys[key].rested_ms = 0;
 }
 
@@ -700,7 +702,8 @@ static void check_answer(const struct fetch *f, int status)
         RULE(status <= CACHE_FOUND_UNSTORED, "a value is found somehow");
         RULE(stamp_of(f->key, &f->out) >= low,
              "a value is not older than what was acknowledged before");
-        RULE(status != CACHE_FOUND_STALE || (is_behind() && k->newest != 0) ||
+        RULE(status != CACHE_FOUND_STALE || f->many ||
+                 (is_behind() && k->newest != 0) ||
                  f->how.stale != CACHE_STALE_NEVER,
              "who takes nothing stale is given nothing stale");
         total.stale += status == CACHE_FOUND_STALE;
@@ -831,7 +834,7 @@ static void value_came(uint32_t key, stamp number)
 
     trace("  came", key, number, 0);
     RULE(number == s.writing || loaded ||
-             (w->through && w->said == 0 && w->overtaken != YES) ||
+             (w->through && w->said == 0 && !w->overtaken) ||
              (w->behind && number == k->newest),
          "what comes was put, or loaded by a load that nothing overtook");
     RULE(!loaded || !is_behind() || k->newest <= k->confirmed,
@@ -889,6 +892,8 @@ static void load_ended(uint32_t key, const struct value *value, int status)
         answered->ended = true;
     else if (status != CACHE_ETIMEOUT && queued != NULL)
         queued->state = LOAD_NONE; /* it has failed before it was begun */
+    k->landed = s.step;
+    k->landed_stamp = value ? value->stamp : 0;
     if (value != NULL) {
         RULE(doubtful || !is_roomy() || s.skips ||
                  (k->there && k->stamp == stamp_of(key, value)),
@@ -1049,8 +1054,8 @@ static stamp store_stamp(uint32_t key, const struct value *value,
     } else {
         number = next_through(key);
         RULE(number != 0, "what goes through is waited for");
-        overtake(key, YES);
-        s.writes[number].overtaken = NO;
+        overtake(key, YES, true);
+        s.writes[number].sent = true;
         total.through++;
     }
     RULE(s.writes[number].key == key &&
@@ -1534,6 +1539,8 @@ static void do_many(const struct cache_fetch_options *options)
 
 static void fetch_told(struct fetch *f, int status)
 {
+    const struct key *k;
+
     trace("told", f->key, status >= 0 ? f->out.stamp : 0, status);
     s.doing = "told";
     RULE(f->busy && !f->calling, "an answer comes once, and later");
@@ -1551,6 +1558,11 @@ static void fetch_told(struct fetch *f, int status)
         ;
     else
         check_answer(f, status);
+    k = &s.keys[f->key];
+    if (status == CACHE_FOUND && is_roomy() && k->landed == s.step &&
+        k->landed_stamp == f->out.stamp && !f->known)
+        RULE(k->there && k->stamp == f->out.stamp,
+             "what is unstored is called so");
     s.step++;
     in_callback();
 }
@@ -1633,7 +1645,7 @@ static void accepted(stamp number, const struct cache_writing *how)
     struct write *w = &s.writes[number];
     struct key *k = &s.keys[w->key];
 
-    overtake(w->key, YES);
+    overtake(w->key, YES, true);
     if (is_behind() && !how->skip_store) {
         w->behind = w->accepted = true;
         w->version = s.ops->front()->writes.version;
@@ -1665,9 +1677,14 @@ static void write_returned(struct put *p, stamp number, int rc,
         total.full += rc != 0;
     } else
         RULE(rc == 0, "what may be written is");
-    if (rc == CACHE_EFULL)
-        RULE(!cache_async_is_writable(s.ops->base()),
-             "where there is no room nothing is writable");
+    if (is_open())
+        s.awaits_room |= !cache_async_is_writable(s.ops->base());
+    RULE(rc != CACHE_EFULL || s.awaits_room,
+         "where there is no room nothing is writable");
+    RULE(rc != 0 || !encodes || s.awaits_room ||
+             cache_wb_n_dirty(&s.ops->front()->writes) <
+                 s.ops->base()->config.high_water,
+         "from high water on nothing is writable");
     if (rc != 0)
         return;
     if (!through) {
@@ -1676,7 +1693,7 @@ static void write_returned(struct put *p, stamp number, int rc,
     }
     w->through = true;
     w->said = NOT_SAID;
-    overtake(w->key, MAYBE);
+    overtake(w->key, MAYBE, false);
 }
 
 static void do_write(void)
@@ -1737,6 +1754,7 @@ static void do_write(void)
     if (p != NULL) {
         p->calling = false;
         p->busy = rc == 0;
+        p->barrier = front->writes.version;
     }
     write_returned(p, number, rc, &how, was_full);
 }
@@ -1755,7 +1773,7 @@ static void do_invalidate(bool all)
     else
         s.ops->invalidate_key(key, how);
     for (i = all ? 0 : key; i < (all ? s.n_keys : key + 1); i++) {
-        overtake(i, YES);
+        overtake(i, YES, !all || how == CACHE_INVALIDATE_HARD);
         raise_floor(&s.keys[i], s.keys[i].stored,
                     how == CACHE_INVALIDATE_SOFT);
     }
@@ -1789,6 +1807,7 @@ static void do_flush(void)
     b->busy = b->calling = true;
     b->all = s.n_stamps;
     b->n_letters = s.n_letters;
+    b->barrier = s.ops->front()->writes.version;
     rc = cache_async_flush(s.ops->base(), &b->base, flush_told);
     trace("flush", 0, b->all, rc);
     b->calling = false;
@@ -1800,12 +1819,12 @@ static void on_writable(struct cache_async *a)
 {
     s.doing = "writable";
     RULE(a == s.ops->base() && is_open() && cache_async_is_writable(a) &&
-             !s.writable_told,
+             s.awaits_room,
          "on_writable says what was not so");
     RULE(cache_wb_n_dirty(&a->front->writes) <= a->config.low_water,
          "on_writable waits for low water");
     total.writable++;
-    s.writable_told = true; /* until it is not so again */
+    s.awaits_room = false;
     in_callback();
 }
 
@@ -1926,9 +1945,6 @@ static void act(void)
         do_close();
     else
         RULE(s.ops->check() == NULL, s.ops->check());
-    if (s.writable_told && !s.closed &&
-        !cache_async_is_writable(s.ops->base()))
-        s.writable_told = false;
 }
 
 /* --- the loop waits ------------------------------------------------------ */
@@ -1973,6 +1989,22 @@ static bool write_is_stuck(void)
     return false;
 }
 
+/* There is something to wait for. */
+static bool something_is_on(void)
+{
+    const struct cache_async *a = s.ops->base();
+    bool on = s.many.busy || a->n_out > 0 || a->n_loading > 0 ||
+              a->first_queue != 0 ||
+              (is_behind() && cache_wb_n_dirty(&a->front->writes) > 0);
+    uint32_t i;
+
+    for (i = 0; i < N_FETCHES; i++)
+        on = on || s.fetches[i].busy;
+    for (i = 0; i < N_WRITES; i++)
+        on = on || s.puts[i].busy;
+    return on;
+}
+
 /* The loop is about to wait: for nothing that could be done now. */
 static void check_wait(bool waits, bool sleeps)
 {
@@ -1990,11 +2022,21 @@ static void check_wait(bool waits, bool sleeps)
             check_fetch(&s.many.each[i], waits, sleeps);
     if (!sleeps)
         return;
+    RULE(s.closing || something_is_on(),
+         "an idle cache does not keep the loop alive");
     for (i = 0; i < N_WRITES; i++)
         RULE(!s.puts[i].busy || s.puts[i].through ||
                  (s.puts[i].ack == CACHE_ACK_STORE &&
                   s.writes[s.puts[i].stamp].behind),
              "a write is acknowledged by memory before the loop waits");
+    for (i = 0; i < N_WRITES && is_behind(); i++)
+        RULE(!s.puts[i].busy || !cache_wb_is_stored(&a->front->writes,
+                                                    s.puts[i].barrier),
+             "what is stored is acknowledged before the loop waits");
+    for (i = 0; i < N_FLUSHES && is_behind(); i++)
+        RULE(!s.barriers[i].busy ||
+                 !cache_wb_is_stored(&a->front->writes, s.barriers[i].barrier),
+             "what is flushed is told before the loop waits");
     RULE(cache__async_load_due_ms(a) > s.loop.time,
          "what is to be loaded is, before the loop waits");
     RULE(!write_is_stuck(), "what may go through does, before the loop waits");
@@ -2003,7 +2045,9 @@ static void check_wait(bool waits, bool sleeps)
     if (is_behind() && is_open()) {
         RULE(cache_wb_due_ms(&a->front->writes) > s.loop.time,
              "what is due is written before the loop waits");
-        RULE(cache_async_is_writable(a) ||
+        RULE(s.awaits_room == !cache_async_is_writable(a),
+             "on_writable says that it is so again");
+        RULE(!s.awaits_room ||
                  cache_wb_n_dirty(&a->front->writes) > a->config.low_water,
              "on_writable is called before the loop waits");
     }
@@ -2383,6 +2427,7 @@ static void run(uint64_t seed)
     live();
     s.doing = "destroy";
     RULE(s.ops->check() == NULL, s.ops->check());
+    RULE(s.ops->front()->claims.n_used == 0, "after close nothing is claimed");
     for (n = 0; n < s.n_keys; n++) {
         struct value v;
 
