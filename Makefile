@@ -150,6 +150,10 @@ build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
+# The loop of this one is a simulation, too.
+build/%/sim_async: CFLAGS += -Itests/fake_uv
+build/%/sim_async: tests/fake_uv/uv.h
+
 build/tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(TSAN) $< -o $@ $(LIBS)
