@@ -17,24 +17,9 @@
 #include "../cache_async.h"
 #include "../codecs/cache_raw.h"
 #include "../stores/cache_sqlite.h"
+#include "no_sync.h"
 
 #include <limits.h>
-
-/* SQLite's syncs, too: a process that is killed needs none. */
-int fdatasync(int fd);
-int fsync(int fd);
-
-int fdatasync(int fd)
-{
-    (void)fd;
-    return 0;
-}
-
-int fsync(int fd)
-{
-    (void)fd;
-    return 0;
-}
 
 CACHE_DEFINE_LOADING(records, uint64_t, struct record, cache_hash_u64,
                      cache_equal_u64, CACHE_STATS);
