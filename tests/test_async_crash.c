@@ -749,10 +749,72 @@ static void what_the_store_has_is_safe_once_the_journal_has_it(void)
         }
 }
 
+/* However slow the disk is: what the store has been told, the journal has.  So
+ * a crash brings back neither an older write nor a version that was used. */
+static void the_store_gets_what_the_journal_has(void)
+{
+    uint64_t version;
+    int removes;
+
+    for (removes = 0; removes < 2; removes++) {
+        uint64_t number = removes ? 0 : 11;
+
+        prepare(false, true);
+        faults_expected = true;
+        async_config.close_timeout_ms = 1;
+        store_open();
+        CHECK_EQ(start(), 0);
+        CHECK_EQ(put_now(1, 10, CACHE_ACK_JOURNAL), 0);
+        CHECK_EQ(flush_now(), 0);
+        disk_is_slow(20000);
+        CHECK_EQ(put_now(1, number, CACHE_ACK_MEMORY), 0);
+        while (__atomic_load_n(&medium.n_writes, __ATOMIC_SEQ_CST) < 2)
+            (void)uv_run(&loop, UV_RUN_ONCE);
+        crash();
+        version = medium.versions[1];
+        disk_is_slow(0);
+        CHECK_EQ(start(), 0);
+        CHECK_EQ(got(1), number);
+        CHECK_EQ(put_now(1, 12, CACHE_ACK_STORE), 0);
+        CHECK(medium.versions[1] > version);
+        stop();
+        faults_expected = false;
+        tidy();
+    }
+}
+
+/* What the journal had is sent without being asked for. */
+static void replayed_writes_are_sent(void)
+{
+    uint32_t key;
+
+    prepare(false, true);
+    faults_expected = true;
+    async_config.close_timeout_ms = 1;
+    medium.fail = CACHE_EIO;
+    store_open();
+    CHECK_EQ(start(), 0);
+    for (key = 0; key < KEYS; key++)
+        CHECK_EQ(put_now(key, 10 + key, CACHE_ACK_JOURNAL), 0);
+    stop();
+    CHECK_EQ(n_lost, 0);
+    medium.fail = 0;
+    CHECK_EQ(start(), 0);
+    CHECK_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    CHECK_EQ(cache_wb_n_dirty(&cache.front.writes), 0);
+    for (key = 0; key < KEYS; key++)
+        CHECK_EQ(medium.rows[key].number, 10 + key);
+    stop();
+    faults_expected = false;
+    tidy();
+}
+
 /* ------------------------------------------------------------------------- */
 
 static const struct test tests[] = {
     TEST(what_the_store_has_is_safe_once_the_journal_has_it),
+    TEST(the_store_gets_what_the_journal_has),
+    TEST(replayed_writes_are_sent),
     TEST(power_cuts_lose_nothing),
     TEST(power_cuts_of_a_shaky_disk_lose_nothing),
     TEST(power_cuts_of_unsynced_journals_do),
