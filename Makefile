@@ -50,7 +50,8 @@ TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
 TSAN_TESTS = test_sqlite test_async test_async_load test_async_write \
-    test_journal test_shared test_shared_stress test_shared_locks test_history \
+    test_async_crash test_async_files test_async_faults test_journal \
+    test_shared test_shared_stress test_shared_locks test_history \
     test_histogram test_loading_crash test_loading_shared
 CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 
@@ -58,7 +59,8 @@ plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
 # The others crash processes, have threads or run long: under ASan in check-all.
 asan_later = test_journal test_loading_crash test_loading_model \
-    test_loading_shared test_shared_model test_shared_stress
+    test_loading_shared test_shared_model test_shared_stress test_async_crash \
+    test_async_files test_async_faults
 asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
 tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
