@@ -252,8 +252,12 @@ CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
 CACHE_COLD void cache__async_turn(struct cache_async *a)
 {
     struct cache_ring to_tell;
-    bool guest_works = a->guest != NULL && a->guest->turn(a);
+    bool guest_works = false;
+    int i;
 
+    for (i = 0; i < CACHE__N_GUESTS; i++)
+        if (a->guests[i] != NULL)
+            guest_works |= a->guests[i]->turn(a->guests[i]);
     cache__ring_init(&to_tell);
     cache__ring_move(&to_tell, &a->to_tell);
     cache__fetch_tell_all(&to_tell);
@@ -265,8 +269,9 @@ CACHE_COLD void cache__async_turn(struct cache_async *a)
     cache__async_check_room(a);
     cache__async_tell_writes(a);
     if (a->state == CACHE_ASYNC_CLOSING && cache__async_is_done(a)) {
-        if (a->guest != NULL)
-            a->guest->close(a);
+        for (i = 0; i < CACHE__N_GUESTS; i++)
+            if (a->guests[i] != NULL && a->guests[i]->closed != NULL)
+                a->guests[i]->closed(a->guests[i]);
         cache__async_close_handles(a);
         return;
     }
@@ -655,7 +660,7 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
         return UV_ECANCELED;
     flush->cb = cb;
     flush->write.async = a;
-    flush->write.is_flush = true;
+    flush->write.tell = cache__flush_tell;
     if (a->front->behind)
         cache__write_wait(&flush->write, &a->unstored,
                           cache_wb_flush(&a->front->writes));
@@ -700,8 +705,15 @@ CACHE_COLD bool cache_async_is_writable(const struct cache_async *a)
  */
 CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 {
+    int i;
+
     if (a->state != CACHE_ASYNC_OPEN)
         return UV_EALREADY;
+    for (i = 0; i < CACHE__N_GUESTS; i++)
+        if (a->guests[i] != NULL && a->guests[i]->closing != NULL)
+            a->guests[i]->closing(a->guests[i]);
+    if (a->state != CACHE_ASYNC_OPEN)
+        return UV_EALREADY; /* a callback was faster */
     a->state = CACHE_ASYNC_CLOSING;
     a->close_cb = cb;
     a->close_deadline_ms =
@@ -812,7 +824,6 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             load_one_ ? name##__async_load_one : NULL,                         \
             group_by_ ? name##__async_group : NULL,                            \
             name##__async_tell,                                                \
-            name##__async_tell_write,                                          \
             name##__async_tick,                                                \
         };                                                                     \
         return type_;                                                          \
@@ -940,6 +951,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         const struct cache_writing *how, name##_write_cb cb)                   \
     {                                                                          \
         CACHE_ASSERT(cb != NULL);                                              \
+        req->base.tell = name##__async_tell_write;                             \
         memset(&req->base.write, 0, sizeof req->base.write);                   \
         req->base.write.key = &req->key;                                       \
         req->base.write.value = puts ? &req->value : NULL;                     \
@@ -992,13 +1004,13 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_async *a, enum cache_invalidation how)                   \
     {                                                                          \
         name##_invalidate(a->cache, how);                                      \
-        cache__async_changed(&a->base, NULL);                                  \
+        cache__async_changed(&a->base, NULL, how);                             \
     }                                                                          \
     CACHE_UNUSED static inline void name##_async_invalidate_key(               \
         struct name##_async *a, name##_key key, enum cache_invalidation how)   \
     {                                                                          \
         name##_invalidate_key(a->cache, key, how);                             \
-        cache__async_changed(&a->base, &key);                                  \
+        cache__async_changed(&a->base, &key, how);                             \
     }                                                                          \
     struct cache__swallow_semicolon
 

@@ -44,12 +44,15 @@ CACHE_COLD void cache__async_tell_writes(struct cache_async *a)
         struct cache_async_write *w = cache__write_of(now.next);
 
         cache__ring_remove(&w->ring);
-        if (w->is_flush)
-            ((struct cache_flush *)(void *)w)
-                ->cb((struct cache_flush *)(void *)w, w->status);
-        else
-            a->type.tell_write(w);
+        w->tell(w);
     }
+}
+
+CACHE_COLD void cache__flush_tell(struct cache_async_write *w)
+{
+    struct cache_flush *flush = (struct cache_flush *)(void *)w;
+
+    flush->cb(flush, w->status);
 }
 
 /* Writes that were given up so far. */
@@ -157,17 +160,23 @@ CACHE_COLD void cache__behind_submit(struct cache_job *job)
 }
 
 /* Others have loaded what the store had before. */
-CACHE_COLD void cache__behind_tell_guest(struct cache_async *a,
-                                         const struct cache_store_batch *batch)
+CACHE_COLD void cache__behind_tell_member(struct cache_async *a,
+                                          const struct cache_store_batch *batch)
 {
     const struct cache_codec *codec = a->front->config.key_codec;
     size_t i;
 
-    for (i = 0; i < batch->n_items && a->guest != NULL; i++)
-        if (batch->items[i].status == 0 &&
-            codec->decode(codec, batch->items[i].key.data,
-                          batch->items[i].key.len, a->key_object) == 0)
-            cache__async_changed(a, a->key_object);
+    if (a->guests[CACHE__GUEST_MEMBER] == NULL)
+        return;
+    for (i = 0; i < batch->n_items; i++) {
+        const struct cache_store_item *item = &batch->items[i];
+        int rc =
+            codec->decode(codec, item->key.data, item->key.len, a->key_object);
+
+        if (item->status == 0) /* what has no key any more may be any */
+            cache__async_changed(a, rc == 0 ? a->key_object : NULL,
+                                 CACHE_INVALIDATE_HARD);
+    }
 }
 
 CACHE_COLD void cache__behind_land(struct cache_async_job *job)
@@ -175,7 +184,7 @@ CACHE_COLD void cache__behind_land(struct cache_async_job *job)
     struct cache_async_behind *b = (struct cache_async_behind *)(void *)job;
     struct cache_async *a = b->job.async;
 
-    cache__behind_tell_guest(a, b->batch);
+    cache__behind_tell_member(a, b->batch);
     b->batch->next = NULL;
     a->front->returned = b->batch;
     cache__front_collect(a->front);
@@ -255,7 +264,7 @@ CACHE_COLD void cache__through_end(struct cache_async *a,
     w->write.status = status;
     (void)cache__front_end_write(a->front, &w->write, w->keep);
     if (status == 0)
-        cache__async_changed(a, w->write.key);
+        cache__async_changed(a, w->write.key, CACHE_INVALIDATE_HARD);
     cache__flight_ask_again(a, &waiters, w->write.key, w->write.hash);
     cache__write_tell_soon(w, status);
 }
@@ -376,7 +385,7 @@ CACHE_COLD int cache__async_write_now(struct cache_async *a,
         rc = cache__front_apply(f, fw, keep);
     }
     if (rc == 0)
-        cache__async_changed(a, fw->key);
+        cache__async_changed(a, fw->key, CACHE_INVALIDATE_HARD);
     return rc;
 }
 
@@ -429,7 +438,6 @@ CACHE_COLD int cache__async_write(struct cache_async *a,
     fw->storing.expires_ms = cache__front_expires(f, how);
     if (w != NULL) {
         w->async = a;
-        w->is_flush = false;
         w->keep = keep;
         w->ack = ack;
     }
