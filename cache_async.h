@@ -82,6 +82,21 @@ CACHE_COLD void *cache__async_alloc(const struct cache_async *a, size_t bytes)
     return cache__front_alloc(a->front, bytes);
 }
 
+/* Keys that loads have which will not end any more. */
+CACHE_COLD void cache__async_free_keys(struct cache_ring *loads)
+{
+    struct cache_ring *at;
+    size_t i;
+
+    for (at = loads->next; at != loads; at = at->next) {
+        const struct cache_load *load = cache__load_of(at);
+
+        for (i = 0; i < load->n; i++)
+            if (load->claims[i].record != 0)
+                cache__load_free_key(load, i);
+    }
+}
+
 /* The cache is as it was before init, but for writes: it takes no more. */
 CACHE_COLD void cache__async_let_go(struct cache_async *a)
 {
@@ -93,6 +108,8 @@ CACHE_COLD void cache__async_let_go(struct cache_async *a)
     if (f->clock.now_ms == &a->loop->time)
         f->clock.now_ms = a->cells->now_ms = NULL;
     f->offloads = false;
+    cache__async_free_keys(&a->loading);
+    cache__async_free_keys(&a->overdue);
     cache__front_free(f, a->memory);
     a->memory = NULL;
 }
@@ -129,8 +146,10 @@ CACHE_COLD void cache__async_drop_loads(struct cache_async *a)
 
     for (r = 1; r <= t->n; r++)
         if (a->flights[r].state == CACHE_FLIGHT_LOADING &&
-            t->records[r].state == CACHE_PENDING_LOAD)
+            t->records[r].state == CACHE_PENDING_LOAD) {
+            cache__load_lend_key(a, r);
             cache__front_release(a->front, r, CACHE__ASK_AGAIN);
+        }
 }
 
 /* Time is over: what waits to be written is not. */
@@ -166,8 +185,8 @@ CACHE_COLD void cache__async_settle(struct cache_async *a)
     if (journals)
         cache_journal_listen(&f->journal, NULL, NULL);
 #endif
-    rc = cache__front_close_journal(f);
     cache__async_check_stored(a);
+    rc = cache__front_close_journal(f);
     while (!cache__ring_empty(&a->unjournaled)) {
         struct cache_async_write *w = cache__write_of(a->unjournaled.next);
 
@@ -187,11 +206,18 @@ CACHE_COLD void cache__async_settle(struct cache_async *a)
     f->open = false;
 }
 
+/* Closing has taken all the time that it may. */
+CACHE_COLD bool cache__async_is_late(const struct cache_async *a)
+{
+    return a->state == CACHE_ASYNC_CLOSING &&
+           uv_now(a->loop) >= a->close_deadline_ms;
+}
+
 /* Goes on with closing.  Returns whether there is nothing more to wait for. */
 CACHE_COLD bool cache__async_is_done(struct cache_async *a)
 {
     struct cache_front *f = a->front;
-    bool late = uv_now(a->loop) >= a->close_deadline_ms;
+    bool late = cache__async_is_late(a);
 
     if (!a->waiters_told) {
         a->waiters_told = true;
@@ -213,8 +239,6 @@ CACHE_COLD bool cache__async_is_done(struct cache_async *a)
 
 /* --- the loop ------------------------------------------------------------ */
 
-CACHE_COLD void cache__async_on_timer(uv_timer_t *timer);
-
 CACHE_INLINE uint64_t cache__earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -225,20 +249,23 @@ CACHE_INLINE uint64_t cache__earlier(uint64_t a, uint64_t b)
 CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
 {
     uint64_t now_ms = uv_now(a->loop), due_ms = cache__async_load_due_ms(a);
+    bool late = cache__async_is_late(a);
 
-    if (a->front->behind && a->held == NULL)
+    if (a->front->behind && a->held == NULL && !late)
         due_ms = cache__earlier(due_ms, cache_wb_due_ms(&a->front->writes));
     if (a->deadlines)
         due_ms = cache__earlier(due_ms, a->deadlines->due_ms);
     if (!cache__ring_empty(&a->loading))
         due_ms =
             cache__earlier(due_ms, cache__load_of(a->loading.next)->due_ms);
-    if (a->state == CACHE_ASYNC_CLOSING && !a->settled)
+    if (a->state == CACHE_ASYNC_CLOSING && !a->settled && !late)
         due_ms = cache__earlier(due_ms, a->close_deadline_ms);
+    if (uv_is_active((uv_handle_t *)&a->prepare))
+        due_ms = now_ms; /* a callback has just begun something */
     if (due_ms == UINT64_MAX)
         (void)uv_timer_stop(&a->timer);
     else
-        (void)uv_timer_start(&a->timer, cache__async_on_timer,
+        (void)uv_timer_start(&a->timer, a->on_timer,
                              due_ms > now_ms ? due_ms - now_ms : 0, 0);
     if (a->n_out > 0 || a->held || guest_works ||
         !cache__ring_empty(&a->unjournaled))
@@ -262,10 +289,12 @@ CACHE_COLD void cache__async_turn(struct cache_async *a)
     cache__ring_move(&to_tell, &a->to_tell);
     cache__fetch_tell_all(&to_tell);
     cache__async_send_loads(a);
-    cache__async_send_through(a);
-    cache__async_send_behind(a);
-    cache__async_check_journal(a);
+    if (!cache__async_is_late(a)) {
+        cache__async_send_through(a);
+        cache__async_send_behind(a);
+    }
     cache__async_check_stored(a);
+    cache__async_check_journal(a);
     cache__async_check_room(a);
     cache__async_tell_writes(a);
     if (a->state == CACHE_ASYNC_CLOSING && cache__async_is_done(a)) {
@@ -284,10 +313,6 @@ CACHE_COLD void cache__async_prepare(uv_prepare_t *handle)
 
     (void)uv_prepare_stop(handle);
     cache__async_turn(a);
-    /* What a callback has just begun: this handle will not run again before
-     * the loop waits, so the loop must not wait. */
-    if (uv_is_active((uv_handle_t *)handle))
-        (void)uv_timer_start(&a->timer, cache__async_on_timer, 0, 0);
 }
 
 CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
@@ -296,7 +321,9 @@ CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
 
     cache__async_check_deadlines(a);
     cache__async_check_loads(a);
-    cache__async_turn(a);
+    /* Not a turn: libuv calls a timer that is due at once again before it looks
+     * at anything else. */
+    (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
 /* Takes back what has left the loop. */
@@ -607,6 +634,7 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
     a->cells = cells;
     a->type = *type;
     a->on_prepare = cache__async_prepare;
+    a->on_timer = cache__async_on_timer;
     bytes = cache__async_place(a, NULL);
     if (bytes == 0)
         return CACHE_ESIZE;
@@ -647,7 +675,8 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
 /*
  * Calls back when every write that was accepted before is at the store; they
  * are sent at once.  cb's status is 0; CACHE_EDEADLETTER if a write was given up
- * meanwhile; CACHE_ECLOSED if close came first, and the journal has them.
+ * meanwhile; CACHE_ECLOSED if close came first, and the journal has them; or the
+ * journal's error: the store has them, but not for sure after a crash.
  * Returns 0; CACHE_EINVAL; UV_ECANCELED after close: then cb is never called.
  * *flush is the library's until cb, in which it may be used again.
  */
@@ -661,6 +690,7 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
     flush->cb = cb;
     flush->write.async = a;
     flush->write.tell = cache__flush_tell;
+    cache__async_await_appended(a, &flush->write);
     if (a->front->behind)
         cache__write_wait(&flush->write, &a->unstored,
                           cache_wb_flush(&a->front->writes));
@@ -786,6 +816,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_batch *b_ = (struct name##_batch *)(void *)load;         \
         b_->keys = (const name##_key *)(const void *)load->keys;               \
         b_->n = load->n;                                                       \
+        if (i == 0)                                                            \
+            b_->data = NULL;                                                   \
         a_->loader.load_one(a_, b_, i);                                        \
     }                                                                          \
     CACHE_UNUSED static uint32_t name##__async_group(                          \
@@ -857,7 +889,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 
 /* Reading. */
 #define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
-    CACHE_UNUSED static inline int name##_fetch_with(                          \
+    /* With a key of its own, so that a hit's stays in registers. */           \
+    CACHE_COLD int name##__fetch_slowly(                                       \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, const struct cache_fetch_options *options,          \
         name##_fetch_cb cb)                                                    \
@@ -869,21 +902,27 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             &a->base, &req->base, &key,                                        \
             name##__cells__hash(&a->cache->cells.base, &key), out, options);   \
     }                                                                          \
+    CACHE_UNUSED static inline int name##_fetch_with(                          \
+        struct name##_async *a, struct name##_request *req, name##_key key,    \
+        name##_value *out, const struct cache_fetch_options *options,          \
+        name##_fetch_cb cb)                                                    \
+    {                                                                          \
+        return a->base.state == CACHE_ASYNC_OPEN                               \
+                   ? name##__fetch_slowly(a, req, key, out, options, cb)       \
+                   : UV_ECANCELED;                                             \
+    }                                                                          \
     CACHE_UNUSED static inline int name##_fetch(                               \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, name##_fetch_cb cb)                                 \
     {                                                                          \
-        uint64_t hash_ = name##__cells__hash(&a->cache->cells.base, &key);     \
-        if (a->base.state == CACHE_ASYNC_OPEN &&                               \
-            name##__hit(a->cache, &key, hash_, out)) {                         \
-            req->base.status = CACHE_FOUND;                                    \
-            return 1;                                                          \
-        }                                                                      \
-        CACHE_ASSERT(cb != NULL);                                              \
-        req->cb = cb;                                                          \
-        req->base.many = NULL;                                                 \
-        return cache__async_fetch(&a->base, &req->base, &key, hash_, out,      \
-                                  NULL);                                       \
+        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
+            return UV_ECANCELED;                                               \
+        if (!name##__hit(a->cache, &key,                                       \
+                         name##__cells__hash(&a->cache->cells.base, &key),     \
+                         out))                                                 \
+            return name##__fetch_slowly(a, req, key, out, NULL, cb);           \
+        req->base.status = CACHE_FOUND;                                        \
+        return 1;                                                              \
     }                                                                          \
     CACHE_UNUSED static inline int name##_fetch_many(                          \
         struct name##_async *a, struct cache_fetch_many *many,                 \
@@ -903,8 +942,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
     CACHE_UNUSED static inline int name##_async_refresh(                       \
         struct name##_async *a, name##_key key)                                \
     {                                                                          \
-        return cache__async_refresh(                                           \
-            &a->base, &key, name##__cells__hash(&a->cache->cells.base, &key)); \
+        return cache__async_refresh(&a->base, &key);                           \
     }                                                                          \
     struct cache__swallow_semicolon
 

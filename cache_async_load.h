@@ -83,8 +83,10 @@ CACHE_COLD void cache__fetch_wait(struct cache_fetch *f, uint32_t record)
 {
     f->record = record;
     cache__ring_append(&f->async->flights[record].waiters, &f->ring);
-    if (f->due_ms != CACHE_NEVER)
-        cache__heap_add(f->async, f);
+    if (f->due_ms == CACHE_NEVER)
+        return;
+    cache__heap_add(f->async, f);
+    cache__async_wake(f->async); /* the timer may have to ring sooner */
 }
 
 CACHE_COLD uint64_t cache__async_after(const struct cache_async *a,
@@ -124,6 +126,7 @@ CACHE_COLD void cache__flight_start(struct cache_async *a, uint32_t record)
         a->flights[q->last].next = record;
     }
     q->last = record;
+    a->n_queued++;
     cache__async_wake(a);
 }
 
@@ -180,6 +183,7 @@ CACHE_COLD uint32_t cache__queue_take(struct cache_async *a,
 
     q->first = a->flights[record].next;
     q->n--;
+    a->n_queued--;
     return record;
 }
 
@@ -233,6 +237,7 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status != 0)
         cache__flight_fall_back(a, record, &waiters, status);
     cache__claims_unlink(&f->claims, record); /* who asks now, asks anew */
+    f->claims.records[record].ticket = ++f->claims.ticket; /* it ends once */
     rc = cache__front_arrive(f, record, value, loaded, status, false);
     found = rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
     for (at = waiters.next; at != &waiters && status == 0; at = at->next) {
@@ -243,21 +248,8 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status == 0 && rc != 0)
         f->type->discard(key, value, f->config.cache.user);
     cache__front_release(f, record, CACHE__ASK_AGAIN);
-}
-
-/* The same, if the load is still that of its claim. */
-CACHE_COLD void cache__claim_land(struct cache_async *a,
-                                  const struct cache_claim *claim,
-                                  const void *value,
-                                  const struct cache_loaded *loaded, int status)
-{
-    struct cache_front *f = a->front;
-
-    if (cache__claims_held(&f->claims, claim, 0) != NULL) {
-        cache__flight_land(a, claim->record, value, loaded, status);
-        return;
-    }
-    a->stats.n_late++;
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* one may have waited for the record */
 }
 
 /* --- batches ------------------------------------------------------------- */
@@ -266,6 +258,44 @@ CACHE_INLINE struct cache_load *cache__load_of(struct cache_ring *ring)
 {
     return (struct cache_load *)(void *)((char *)ring -
                                          offsetof(struct cache_load, ring));
+}
+
+CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
+{
+    return load->values + i * load->job.async->front->type->value_bytes;
+}
+
+CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
+{
+    return load->keys + i * load->job.async->front->type->key_bytes;
+}
+
+/* The record of a key is nobody's while its load goes on: the loader may still
+ * look at the key, which is the load's from now on. */
+CACHE_COLD void cache__load_lend_key(struct cache_async *a, uint32_t record)
+{
+    a->front->claims.records[record].lent = true;
+}
+
+CACHE_COLD void cache__load_free_key(const struct cache_load *load, size_t i)
+{
+    const struct cache_front *f = load->job.async->front;
+
+    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
+        f->type->key_free(cache__load_key(load, i), f->config.cache.user);
+}
+
+/* What comes when nobody waits for it any more. */
+CACHE_COLD void cache__load_late(const struct cache_load *load, size_t i,
+                                 const void *value, int status)
+{
+    struct cache_async *a = load->job.async;
+
+    a->stats.n_late++;
+    if (status == 0)
+        a->front->type->discard(cache__load_key(load, i), value,
+                                a->front->config.cache.user);
+    cache__load_free_key(load, i);
 }
 
 /* A batch has nothing to bring any more. */
@@ -288,14 +318,18 @@ CACHE_COLD void cache__load_end(struct cache_load *load, size_t i,
 {
     static const struct cache_loaded plain = { 0, 0, 0, 0 };
     struct cache_claim claim = load->claims[i];
+    struct cache_async *a = load->job.async;
 
     CACHE_ASSERT(i < load->n && claim.record != 0 &&
                  "a key of a batch has its result twice");
     if (i >= load->n || claim.record == 0)
         return;
     load->claims[i].record = 0;
-    cache__claim_land(load->job.async, &claim, value, loaded ? loaded : &plain,
-                      status);
+    if (cache__claims_held(&a->front->claims, &claim, 0) != NULL)
+        cache__flight_land(a, claim.record, value, loaded ? loaded : &plain,
+                           status);
+    else
+        cache__load_late(load, i, value, status);
     if (--load->n_left == 0)
         cache__load_free(load);
 }
@@ -329,21 +363,13 @@ CACHE_COLD void cache__load_overdue(struct cache_load *load)
         struct cache_claim claim = load->claims[i];
 
         if (claim.record != 0 &&
-            cache__claims_held(&a->front->claims, &claim, 0) != NULL)
+            cache__claims_held(&a->front->claims, &claim, 0) != NULL) {
+            cache__load_lend_key(a, claim.record);
             cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
+        }
     }
     if (--load->n_left == 0)
         cache__load_free(load);
-}
-
-CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
-{
-    return load->values + i * load->job.async->front->type->value_bytes;
-}
-
-CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
-{
-    return load->keys + i * load->job.async->front->type->key_bytes;
 }
 
 /* --- batches: where they go ---------------------------------------------- */
@@ -418,10 +444,13 @@ CACHE_COLD void cache__load_encode(struct cache_load *load)
         item->status = 0;
         rc = cache__front_encode(f->config.key_codec, cache__load_key(load, i),
                                  &item->key);
-        if (rc == 0)
-            load->claims[load->n++] = claim;
-        else
-            cache__claim_land(a, &claim, NULL, NULL, rc);
+        if (rc != 0) {
+            cache__flight_land(a, claim.record, NULL, NULL, rc);
+            continue;
+        }
+        memmove(cache__load_key(load, load->n), cache__load_key(load, i),
+                f->type->key_bytes);
+        load->claims[load->n++] = claim;
     }
     load->n_left -= n - load->n;
     load->batch.n_items = load->n;
@@ -441,7 +470,8 @@ CACHE_COLD void cache__load_start(struct cache_load *load)
     load->n_left = n + 1; /* it stays while this function works */
     if (a->type.load_one) {
         for (i = 0; i < n; i++)
-            a->type.load_one(load, i);
+            if (load->claims[i].record != 0) /* name_batch_failed meanwhile */
+                a->type.load_one(load, i);
     } else if (a->type.load) {
         a->type.load(load);
     } else if (a->front->config.store != NULL) {
@@ -493,30 +523,34 @@ CACHE_COLD struct cache_load *cache__load_next(struct cache_async *a)
     return load;
 }
 
-CACHE_COLD void cache__async_send_loads(struct cache_async *a)
-{
-    struct cache_load *load;
-
-    while ((load = cache__load_next(a)) != NULL)
-        cache__load_start(load);
-}
-
 /* Flights that are queued end with this error; those that callbacks begin
  * meanwhile do not. */
 CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
 {
-    uint32_t n = 0, q, record;
+    uint32_t n;
 
-    for (q = a->first_queue; q != 0; q = a->queues[q - 1].next)
-        n += a->queues[q - 1].n;
-    while (n-- > 0) {
-        record = cache__queue_pop(a);
-        cache__flight_land(a, record, NULL, NULL, status);
-    }
+    for (n = a->n_queued; n > 0; n--)
+        cache__flight_land(a, cache__queue_pop(a), NULL, NULL, status);
 }
 
-/* Deals with batches that are overdue.  When none is left to load with, those
- * who are queued do not wait either. */
+/* Sends what is due; what callbacks of a loader that answers at once add has
+ * its turn later, or they could hold the loop for ever.  When every batch is
+ * overdue, and none is left to load with, those who are queued do not wait. */
+CACHE_COLD void cache__async_send_loads(struct cache_async *a)
+{
+    size_t n = a->n_queued;
+    struct cache_load *load;
+
+    while (n > 0 && a->state == CACHE_ASYNC_OPEN &&
+           (load = cache__load_next(a)) != NULL) {
+        n -= load->n < n ? load->n : n;
+        cache__load_start(load);
+    }
+    if (a->free_loads == NULL && a->n_loading == 0)
+        cache__async_fail_queued(a, CACHE_ETIMEOUT);
+}
+
+/* Deals with batches that are overdue. */
 CACHE_COLD void cache__async_check_loads(struct cache_async *a)
 {
     struct cache_load *load;
@@ -527,8 +561,6 @@ CACHE_COLD void cache__async_check_loads(struct cache_async *a)
             break;
         cache__load_overdue(load);
     }
-    if (a->free_loads == NULL && a->n_loading == 0)
-        cache__async_fail_queued(a, CACHE_ETIMEOUT);
 }
 
 /* --- fetch --------------------------------------------------------------- */
@@ -574,8 +606,6 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
     uint32_t record = 0;
     int rc;
 
-    if (a->state != CACHE_ASYNC_OPEN)
-        return UV_ECANCELED;
     options = options ? options : &cache__fetch_default;
     f->async = a;
     f->out = out;
@@ -600,8 +630,7 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
 }
 
 /* name_async_refresh, without the type: nobody waits. */
-CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
-                                    uint64_t hash)
+CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key)
 {
     struct cache_fetch f;
     uint32_t record;
@@ -612,7 +641,8 @@ CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
     memset(&f, 0, sizeof f);
     f.out = a->value_object;
     f.how.skip_read = true;
-    rc = cache__async_ask(a, &f, key, hash, &record);
+    rc = cache__async_ask(a, &f, key, a->front->type->hash(a->front, key),
+                          &record);
     return rc < 0 ? rc : 0;
 }
 
@@ -744,6 +774,8 @@ CACHE_COLD void cache__async_cancel_all(struct cache_async *a)
         a->flights[r].state = CACHE_FLIGHT_NONE;
         cache__front_release(a->front, r, CACHE__ASK_AGAIN);
     }
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* there are records again */
 }
 
 #endif /* CACHE_ASYNC_LOAD_H */

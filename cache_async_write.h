@@ -72,7 +72,23 @@ CACHE_COLD void cache__write_wait(struct cache_async_write *w,
     cache__ring_append(list, &w->ring);
 }
 
-/* Whoever waits for the store is told what it has come to. */
+/* The journal has this write, if there is one. */
+CACHE_INLINE bool cache__write_is_journaled(const struct cache_async_write *w)
+{
+#ifdef CACHE__THREADS
+    const struct cache_front *f = w->async->front;
+
+    return !f->journals ||
+           w->write.ticket.seq <= cache_journal_durable(&f->journal);
+#else
+    (void)w;
+    return true;
+#endif
+}
+
+/* Whoever waits for the store is told what it has come to.  What the journal
+ * lacks is not safe there: after a crash an older write would be replayed over
+ * it. */
 CACHE_COLD void cache__async_check_stored(struct cache_async *a)
 {
     const uint64_t n_dead = cache__async_n_dead(a);
@@ -83,7 +99,12 @@ CACHE_COLD void cache__async_check_stored(struct cache_async *a)
         if (!cache_wb_is_stored(&a->front->writes, w->barrier))
             return;
         cache__ring_remove(&w->ring);
-        cache__write_tell_soon(w, w->n_dead == n_dead ? 0 : CACHE_EDEADLETTER);
+        if (w->n_dead != n_dead)
+            cache__write_tell_soon(w, CACHE_EDEADLETTER);
+        else if (cache__write_is_journaled(w))
+            cache__write_tell_soon(w, 0);
+        else
+            cache__ring_append(&a->unjournaled, &w->ring);
     }
 }
 
@@ -115,6 +136,16 @@ CACHE_COLD void cache__async_check_journal(struct cache_async *a)
     }
 }
 
+/* A flush waits for all that was appended; what has failed before now is not
+ * told again. */
+CACHE_COLD void cache__async_await_appended(struct cache_async *a,
+                                            struct cache_async_write *w)
+{
+    w->write.ticket = a->front->ticket;
+    if (a->front->journals)
+        (void)cache_journal_wait(&a->front->journal, &w->write.ticket, 0);
+}
+
 /* What the store is to have, the journal has first; if it fails, the store is
  * what there is. */
 CACHE_COLD bool cache__async_is_journaled(struct cache_async *a)
@@ -131,6 +162,13 @@ CACHE_COLD bool cache__async_is_journaled(struct cache_async *a)
 CACHE_COLD void cache__async_check_journal(struct cache_async *a)
 {
     (void)a;
+}
+
+CACHE_COLD void cache__async_await_appended(struct cache_async *a,
+                                            struct cache_async_write *w)
+{
+    (void)a;
+    (void)w;
 }
 
 CACHE_COLD bool cache__async_is_journaled(struct cache_async *a)

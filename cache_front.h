@@ -246,6 +246,7 @@ struct cache_pending {
     bool linked;     /* it is found by its key */
     bool overtaken;  /* the key was written or invalidated meanwhile */
     bool skip_write; /* what is loaded is not kept */
+    bool lent;       /* a load that goes on without it has its key */
 };
 
 /* All of them.  Keys, and the values that waiters get, by record. */
@@ -1113,7 +1114,7 @@ CACHE_COLD void cache__front_release(struct cache_front *f, uint32_t r,
         cache__front_changed(f);
         return;
     }
-    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
+    if (cache__front_has(f, CACHE__HAS_KEY_FREE) && !p->lent)
         f->type->key_free(cache__claims_key(t, r), f->config.cache.user);
     cache__list_unlink(t->ages, r);
     p->state = CACHE_PENDING_FREE;
