@@ -594,10 +594,10 @@ static void close_leaves_no_caller_waiting(void)
 
     db_set_up();
     db_hold(true);
-    side_make(&one, CACHE_ASIDE, 4, 0);
+    side_make(&one, CACHE_ASIDE, 2, 0);
     one.destroys = true;
     side_start(&one);
-    for (i = 0; i < 6; i++) /* four load, two wait for a slot */
+    for (i = 0; i < 6; i++) /* two load, four wait for a slot */
         caller_start(&callers[i], &one, (uint64_t)i, CACHE_NEVER);
     await_inside(&one, 6);
     db_await_holding(1);
