@@ -33,8 +33,9 @@
  *              answered --> the slot; wake who waits, or, if it has gone, free
  *     thread:  the value out of the slot --> free
  *
- *   - What a thread queues is begun in its order; a fetch comes after the
- *     thread's own puts, and joins the load of a key that is under way.
+ *   - What a thread queues is begun in its order.  A fetch comes after the
+ *     thread's own puts (which count, through and around, when they are
+ *     stored), and joins the load of a key that is under way.
  *   - Slots are one block, made by init: one for each operation that is queued
  *     or under way.  A put that finds none free is refused, a fetch waits.
  *   - A caller whose time is over returns at once.  Its slot is the loop's
@@ -72,7 +73,8 @@
  *     member has the store's newest value of a key, or none.
  *   - Staleness has a bound: another member's value is gone at its loop's next
  *     turn after a write through was called back, or a write behind was stored.
- *     Until then its readers may get the older value.
+ *     Until then its readers may get the older value.  (A loop on which
+ *     nothing is open has no turns; a remote keeps it going.)
  *   - A loop reads its own writes: after a put it gets that value, or one that
  *     the store has from a later write of anybody.
  *   - Two members that write one key at once: the store decides who is last,
@@ -987,10 +989,11 @@ cache_member_get_stats(struct cache_member *m)
         struct name##_remote *r, struct name##_async *a, uint32_t max_pending, \
         name##_remote_error_cb cb)                                             \
     {                                                                          \
-        if (r)                                                                 \
+        int rc_ = cache__remote_init(r ? &r->base : NULL, a ? &a->base : NULL, \
+                                     max_pending, name##__remote_failed);      \
+        if (rc_ == 0)                                                          \
             r->on_error = cb;                                                  \
-        return cache__remote_init(r ? &r->base : NULL, a ? &a->base : NULL,    \
-                                  max_pending, name##__remote_failed);         \
+        return rc_;                                                            \
     }                                                                          \
     CACHE_UNUSED static inline int name##_remote_put(                          \
         struct name##_remote *r, name##_key key, name##_value value)           \
