@@ -873,7 +873,8 @@ CACHE_COLD int cache__member_make(struct cache_member *m, uint32_t max)
  * Adds a loop half to a group: it forgets what it has, and from then on what
  * the others change; and they what it does.  max_forgets keys are remembered
  * until its loop's next turn, 0 = CACHE_GROUP_DEFAULT_MAX_FORGETS; more, and it
- * forgets everything.
+ * forgets everything: so as many as all others write meanwhile, and of writes
+ * behind twice as many.
  * Returns 0; CACHE_EINVAL: not open, or of another type than the others;
  * CACHE_EBUSY: it is in a group; CACHE_ESTRATEGY: it shares a store with a
  * member that needs one of its own (see A GROUP); CACHE_ENOMEM, CACHE_ESIZE, or
@@ -940,7 +941,7 @@ cache_member_get_stats(struct cache_member *m)
  *   Opens a loop half to other threads, one remote for each.  max_pending is
  *   how many operations are queued or under way at once, 0 =
  *   CACHE_REMOTE_DEFAULT_MAX_PENDING.  On the loop's thread, or before it runs.
- *   cb, on_error above (may be NULL): void (struct name_remote *r, const K *key,
+ *   cb is on_error above, or NULL: void (struct name_remote *r, const K *key,
  *   const V *value, int status), on the loop's thread: this put (value = NULL:
  *   removal) was queued, and has failed as name_async_put or its request would
  *   have; of what *value owns it is the last to hear.  It may be called in
@@ -962,7 +963,8 @@ cache_member_get_stats(struct cache_member *m)
  *   enum cache_found: the value is in *out.  Negative: *out is as it was:
  *   CACHE_EKEY (absent), what the load has failed with, UV_ETIMEDOUT (the load
  *   goes on), UV_ENOBUFS, key_copy's error, UV_ECANCELED (closing or closed);
- *   UV_EBUSY: this thread is the loop's, which is known once it has run.
+ *   UV_EBUSY: this thread is the loop's, which is known once it has run.  Not
+ *   for the loader or store of that loop half: it would wait for itself.
  *
  * cache_remote_get_stats(&r.base), cache_remote_destroy(&r.base): need no type.
  */
