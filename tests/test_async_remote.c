@@ -11,6 +11,8 @@
 #include "../codecs/cache_raw.h"
 #include "test.h"
 
+#include <unistd.h>
+
 /* --- a database, and blocking callbacks to it ---------------------------- */
 
 #define N_ROWS 256 /* keys are below this */
@@ -145,6 +147,7 @@ typedef void (*side_fn)(struct side *s, void *arg);
 
 struct side {
     struct nums_async half; /* first */
+    struct side *before;    /* see `one` */
     struct nums cache;
     struct nums_remote remote;
     struct cache_member member;
@@ -258,7 +261,7 @@ static struct cache_loading_config side_config(enum cache_strategy writes)
     return config;
 }
 
-/* Makes it, on this thread; the loop does not run yet. */
+/* Makes it of zeroes, on this thread; the loop does not run yet. */
 static void side_make(struct side *s, enum cache_strategy writes,
                       uint32_t max_pending, uint64_t timeout_ms)
 {
@@ -267,7 +270,6 @@ static void side_make(struct side *s, enum cache_strategy writes,
                                         .n_workers = 2,
                                         .max_wait_ms = 0 };
 
-    memset(s, 0, sizeof *s);
     CHECK_EQ(uv_loop_init(&s->loop), 0);
     CHECK_EQ(nums_init(&s->cache, &config), 0);
     CHECK_EQ(nums_async_init(&s->half, &s->loop, &s->cache, &async, NULL), 0);
@@ -388,33 +390,53 @@ static void await_inside(struct side *s, uint32_t n)
 
 /* --- a remote: tests ----------------------------------------------------- */
 
-static struct side one; /* static: a failed check leaves it behind */
+/* The side of this test.  Those before stay: a failed check leaves its threads
+ * behind. */
+static struct side *one;
+
+static void new_one(void)
+{
+    struct side *s = (struct side *)calloc(1, sizeof *s);
+
+    CHECK(s != NULL);
+    s->before = one;
+    one = s;
+}
+
+static void make_one(enum cache_strategy writes, uint32_t max_pending,
+                     uint64_t timeout_ms)
+{
+    new_one();
+    side_make(one, writes, max_pending, timeout_ms);
+}
 
 static void puts_and_removes_are_carried_out_in_order(void)
 {
     uint64_t out = 77;
 
     db_set_up();
-    side_make(&one, CACHE_ASIDE, 0, 0);
-    side_start(&one);
-    CHECK_EQ(nums_remote_put(&one.remote, 1, 10), 0);
-    CHECK_EQ(nums_remote_put(&one.remote, 1, 11), 0);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 1, &out, CACHE_NEVER), CACHE_FOUND);
+    make_one(CACHE_ASIDE, 0, 0);
+    side_start(one);
+    CHECK_EQ(nums_remote_put(&one->remote, 1, 10), 0);
+    CHECK_EQ(nums_remote_put(&one->remote, 1, 11), 0);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 1, &out, CACHE_NEVER),
+             CACHE_FOUND);
     CHECK_EQ(out, 11);
-    CHECK_EQ(nums_remote_remove(&one.remote, 1), 0);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 1, &out, CACHE_NEVER), CACHE_EKEY);
+    CHECK_EQ(nums_remote_remove(&one->remote, 1), 0);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 1, &out, CACHE_NEVER), CACHE_EKEY);
     CHECK_EQ(out, 11); /* as it was */
-    CHECK_EQ(nums_remote_put_ttl(&one.remote, 2, 20, 0), CACHE_ETTL);
-    CHECK_EQ(nums_remote_put_ttl(&one.remote, 2, 20, 100), 0);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 2, &out, CACHE_NEVER), CACHE_FOUND);
+    CHECK_EQ(nums_remote_put_ttl(&one->remote, 2, 20, 0), CACHE_ETTL);
+    CHECK_EQ(nums_remote_put_ttl(&one->remote, 2, 20, 100), 0);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 2, &out, CACHE_NEVER),
+             CACHE_FOUND);
     CHECK_EQ(out, 20);
     uv_sleep(120);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 2, &out, CACHE_NEVER), CACHE_EKEY);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_writes, 4);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_fetches, 4);
-    CHECK_EQ(n_pending(&one), 0);
-    CHECK_EQ(one.n_errors, 0);
-    side_stop(&one);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 2, &out, CACHE_NEVER), CACHE_EKEY);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_writes, 4);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_fetches, 4);
+    CHECK_EQ(n_pending(one), 0);
+    CHECK_EQ(one->n_errors, 0);
+    side_stop(one);
 }
 
 static void a_fetch_loads_what_is_missing(void)
@@ -423,19 +445,19 @@ static void a_fetch_loads_what_is_missing(void)
 
     db_set_up();
     db_write(3, &(uint64_t) { 33 });
-    side_make(&one, CACHE_ASIDE, 1, 0);
-    side_start(&one);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 4, &out, 1000), CACHE_EKEY);
+    make_one(CACHE_ASIDE, 1, 0);
+    side_start(one);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 4, &out, 1000), CACHE_EKEY);
     db_fail(CACHE_EIO);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 3, &out, 1000), CACHE_EIO);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 3, &out, 1000), CACHE_EIO);
     CHECK_EQ(out, 77);
     db_fail(0);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 3, &out, 1000), CACHE_FOUND);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 3, &out, 1000), CACHE_FOUND);
     CHECK_EQ(out, 33);
     CHECK_EQ(db_loads(), 3);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 3, &out, 0), CACHE_FOUND);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 3, &out, 0), CACHE_FOUND);
     CHECK_EQ(db_loads(), 3);
-    side_stop(&one);
+    side_stop(one);
 }
 
 static void on_fetched(struct nums_request *req, int status)
@@ -462,25 +484,25 @@ static void all_who_ask_share_one_load(void)
     db_set_up();
     db_write(5, &(uint64_t) { 55 });
     db_hold(true);
-    side_make(&one, CACHE_ASIDE, 0, 0);
-    side_start(&one);
+    make_one(CACHE_ASIDE, 0, 0);
+    side_start(one);
     for (i = 0; i < 3; i++)
-        caller_start(&callers[i], &one, 5, 0);
+        caller_start(&callers[i], one, 5, 0);
     db_await_holding(1);
-    side_call(&one, side_fetch, &key);
-    CHECK_EQ(one.fetched, 0);
+    side_call(one, side_fetch, &key);
+    CHECK_EQ(one->fetched, 0);
     for (i = 3; i < 6; i++)
-        caller_start(&callers[i], &one, 5, CACHE_NEVER);
-    await_inside(&one, 6);
+        caller_start(&callers[i], one, 5, CACHE_NEVER);
+    await_inside(one, 6);
     db_hold(false);
     for (i = 0; i < 6; i++) {
         CHECK_EQ(caller_join(&callers[i]), CACHE_FOUND);
         CHECK_EQ(callers[i].out, 55);
     }
     CHECK_EQ(db_loads(), 1);
-    side_stop(&one);
-    CHECK_EQ(one.n_fetched, 1);
-    CHECK_EQ(one.out, 55);
+    side_stop(one);
+    CHECK_EQ(one->n_fetched, 1);
+    CHECK_EQ(one->out, 55);
 }
 
 static void a_full_queue_refuses_puts_and_keeps_fetches_waiting(void)
@@ -489,29 +511,29 @@ static void a_full_queue_refuses_puts_and_keeps_fetches_waiting(void)
     uint64_t out = 77, i;
 
     db_set_up();
-    side_make(&one, CACHE_ASIDE, 4, 0);
-    side_start(&one);
-    side_pause(&one);
+    make_one(CACHE_ASIDE, 4, 0);
+    side_start(one);
+    side_pause(one);
     for (i = 0; i < 4; i++)
-        CHECK_EQ(nums_remote_put(&one.remote, i, 100 + i), 0);
-    CHECK_EQ(nums_remote_put(&one.remote, 4, 104), UV_EAGAIN);
-    CHECK_EQ(nums_remote_remove(&one.remote, 0), UV_EAGAIN);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 0, &out, 5), UV_ETIMEDOUT);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_full, 2);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_timeouts, 1);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_fetches, 0);
-    CHECK_EQ(n_pending(&one), 4);
-    caller_start(&patient, &one, 3, CACHE_NEVER);
-    await_inside(&one, 1);
-    side_resume(&one);
+        CHECK_EQ(nums_remote_put(&one->remote, i, 100 + i), 0);
+    CHECK_EQ(nums_remote_put(&one->remote, 4, 104), UV_EAGAIN);
+    CHECK_EQ(nums_remote_remove(&one->remote, 0), UV_EAGAIN);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 0, &out, 5), UV_ETIMEDOUT);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_full, 2);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_timeouts, 1);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_fetches, 0);
+    CHECK_EQ(n_pending(one), 4);
+    caller_start(&patient, one, 3, CACHE_NEVER);
+    await_inside(one, 1);
+    side_resume(one);
     CHECK_EQ(caller_join(&patient), CACHE_FOUND);
     CHECK_EQ(patient.out, 103);
     for (i = 0; i < 4; i++) {
-        CHECK_EQ(nums_remote_fetch(&one.remote, i, &out, 0), CACHE_FOUND);
+        CHECK_EQ(nums_remote_fetch(&one->remote, i, &out, 0), CACHE_FOUND);
         CHECK_EQ(out, 100 + i);
     }
-    CHECK_EQ(nums_remote_put(&one.remote, 4, 104), 0);
-    side_stop(&one);
+    CHECK_EQ(nums_remote_put(&one->remote, 4, 104), 0);
+    side_stop(one);
 }
 
 static void a_caller_whose_time_is_over_leaves_the_load_behind(void)
@@ -522,24 +544,25 @@ static void a_caller_whose_time_is_over_leaves_the_load_behind(void)
     db_set_up();
     db_write(6, &(uint64_t) { 66 });
     db_hold(true);
-    side_make(&one, CACHE_ASIDE, 2, 20);
-    side_start(&one);
-    caller_start(&c, &one, 6, 30);
+    make_one(CACHE_ASIDE, 2, 20);
+    side_start(one);
+    caller_start(&c, one, 6, 30);
     CHECK_EQ(caller_join(&c), UV_ETIMEDOUT);
     CHECK(c.took_ms >= 30);
     CHECK_EQ(c.out, 77);
     CHECK_EQ(db_loads(), 1);
-    caller_start(&c, &one, 6, 0); /* 20 ms, by the config */
+    caller_start(&c, one, 6, 0); /* 20 ms, by the config */
     CHECK_EQ(caller_join(&c), UV_ETIMEDOUT);
     CHECK(c.took_ms >= 20);
-    while (n_pending(&one) > 0) /* the same deadline has passed on the loop */
+    while (n_pending(one) > 0) /* the same deadline has passed on the loop */
         uv_sleep(1);
     db_hold(false);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 6, &out, CACHE_NEVER), CACHE_FOUND);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 6, &out, CACHE_NEVER),
+             CACHE_FOUND);
     CHECK_EQ(out, 66);
     CHECK_EQ(db_loads(), 1);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_timeouts, 2);
-    side_stop(&one);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_timeouts, 2);
+    side_stop(one);
 }
 
 static void a_caller_that_left_before_the_loop_came_is_forgotten(void)
@@ -548,19 +571,19 @@ static void a_caller_that_left_before_the_loop_came_is_forgotten(void)
     int i;
 
     db_set_up();
-    side_make(&one, CACHE_ASIDE, 2, 0);
-    side_start(&one);
-    side_pause(&one);
+    make_one(CACHE_ASIDE, 2, 0);
+    side_start(one);
+    side_pause(one);
     for (i = 0; i < 2; i++)
-        CHECK_EQ(nums_remote_fetch(&one.remote, 7, &out, 3), UV_ETIMEDOUT);
-    CHECK_EQ(n_pending(&one), 2);
-    side_resume(&one);
-    while (n_pending(&one) > 0)
+        CHECK_EQ(nums_remote_fetch(&one->remote, 7, &out, 3), UV_ETIMEDOUT);
+    CHECK_EQ(n_pending(one), 2);
+    side_resume(one);
+    while (n_pending(one) > 0)
         uv_sleep(1);
     CHECK_EQ(db_loads(), 0); /* nobody waits for it */
-    CHECK_EQ(nums_remote_fetch(&one.remote, 7, &out, 0), CACHE_EKEY);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 7, &out, 0), CACHE_EKEY);
     CHECK_EQ(db_loads(), 1);
-    side_stop(&one);
+    side_stop(one);
 }
 
 static void side_calls_itself(struct side *s, void *arg)
@@ -577,13 +600,13 @@ static void the_loop_does_not_wait_for_itself(void)
     int rc = 0;
 
     db_set_up();
-    side_make(&one, CACHE_ASIDE, 0, 0);
-    side_start(&one);
-    side_call(&one, side_calls_itself, &rc);
+    make_one(CACHE_ASIDE, 0, 0);
+    side_start(one);
+    side_call(one, side_calls_itself, &rc);
     CHECK_EQ(rc, UV_EBUSY);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 8, &out, 0), CACHE_FOUND);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 8, &out, 0), CACHE_FOUND);
     CHECK_EQ(out, 88);
-    side_stop(&one);
+    side_stop(one);
 }
 
 static void close_leaves_no_caller_waiting(void)
@@ -594,27 +617,27 @@ static void close_leaves_no_caller_waiting(void)
 
     db_set_up();
     db_hold(true);
-    side_make(&one, CACHE_ASIDE, 2, 0);
-    one.destroys = true;
-    side_start(&one);
+    make_one(CACHE_ASIDE, 2, 0);
+    one->destroys = true;
+    side_start(one);
     for (i = 0; i < 6; i++) /* two load, four wait for a slot */
-        caller_start(&callers[i], &one, (uint64_t)i, CACHE_NEVER);
-    await_inside(&one, 6);
+        caller_start(&callers[i], one, (uint64_t)i, CACHE_NEVER);
+    await_inside(one, 6);
     db_await_holding(1);
-    side_pause(&one);
-    side_begin(&one, side_close, NULL);
-    uv_sem_post(&one.go);
+    side_pause(one);
+    side_begin(one, side_close, NULL);
+    uv_sem_post(&one->go);
     for (i = 0; i < 6; i++) {
         CHECK_EQ(caller_join(&callers[i]), UV_ECANCELED);
         CHECK_EQ(callers[i].out, 77);
     }
-    CHECK_EQ(nums_remote_put(&one.remote, 1, 1), UV_ECANCELED);
-    CHECK_EQ(nums_remote_remove(&one.remote, 1), UV_ECANCELED);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 1, &out, CACHE_NEVER),
+    CHECK_EQ(nums_remote_put(&one->remote, 1, 1), UV_ECANCELED);
+    CHECK_EQ(nums_remote_remove(&one->remote, 1), UV_ECANCELED);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 1, &out, CACHE_NEVER),
              UV_ECANCELED);
-    CHECK_EQ(one.n_closed, 0); /* the load holds it */
+    CHECK_EQ(one->n_closed, 0); /* the load holds it */
     db_hold(false);
-    side_end(&one);
+    side_end(one);
 }
 
 static void a_remote_outlives_its_loop(void)
@@ -622,21 +645,21 @@ static void a_remote_outlives_its_loop(void)
     uint64_t out = 77;
 
     db_set_up();
-    side_make(&one, CACHE_ASIDE, 0, 0);
-    side_start(&one);
-    side_call(&one, side_close, NULL);
-    side_join(&one);
-    CHECK_EQ(one.n_closed, 1);
-    CHECK_EQ(uv_loop_close(&one.loop), 0);
-    memset(&one.half, 0xa5, sizeof one.half); /* it is gone */
-    CHECK_EQ(nums_remote_put(&one.remote, 1, 1), UV_ECANCELED);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 1, &out, 0), UV_ECANCELED);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_writes, 0);
-    cache_remote_destroy(&one.remote.base);
-    uv_sem_destroy(&one.called);
-    uv_sem_destroy(&one.paused);
-    uv_sem_destroy(&one.go);
-    nums_destroy(&one.cache);
+    make_one(CACHE_ASIDE, 0, 0);
+    side_start(one);
+    side_call(one, side_close, NULL);
+    side_join(one);
+    CHECK_EQ(one->n_closed, 1);
+    CHECK_EQ(uv_loop_close(&one->loop), 0);
+    memset(&one->half, 0xa5, sizeof one->half); /* it is gone */
+    CHECK_EQ(nums_remote_put(&one->remote, 1, 1), UV_ECANCELED);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 1, &out, 0), UV_ECANCELED);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_writes, 0);
+    cache_remote_destroy(&one->remote.base);
+    uv_sem_destroy(&one->called);
+    uv_sem_destroy(&one->paused);
+    uv_sem_destroy(&one->go);
+    nums_destroy(&one->cache);
 }
 
 /* Holds the loop until all is queued; then closes. */
@@ -652,26 +675,26 @@ static void what_is_queued_before_close_is_carried_out(enum cache_strategy how)
     uint64_t i;
 
     db_set_up();
-    side_make(&one, how, 0, 0);
-    side_start(&one);
-    side_begin(&one, side_wait_and_close, NULL);
-    uv_sem_wait(&one.paused);
+    make_one(how, 0, 0);
+    side_start(one);
+    side_begin(one, side_wait_and_close, NULL);
+    uv_sem_wait(&one->paused);
     for (i = 0; i < 20; i++)
-        CHECK_EQ(nums_remote_put(&one.remote, i, 100 + i), 0);
-    CHECK_EQ(nums_remote_remove(&one.remote, 3), 0);
-    caller_start(&hit, &one, 1, CACHE_NEVER);
-    caller_start(&miss, &one, 100, CACHE_NEVER);
-    await_inside(&one, 2);
-    uv_sem_post(&one.go);
+        CHECK_EQ(nums_remote_put(&one->remote, i, 100 + i), 0);
+    CHECK_EQ(nums_remote_remove(&one->remote, 3), 0);
+    caller_start(&hit, one, 1, CACHE_NEVER);
+    caller_start(&miss, one, 100, CACHE_NEVER);
+    await_inside(one, 2);
+    uv_sem_post(&one->go);
     CHECK_EQ(caller_join(&miss), UV_ECANCELED);
     (void)caller_join(&hit); /* what goes through may not be there yet */
     if (how == CACHE_WRITE_BEHIND)
         CHECK_EQ(hit.rc, CACHE_FOUND);
     if (hit.rc == CACHE_FOUND)
         CHECK_EQ(hit.out, 101);
-    side_end(&one);
-    CHECK_EQ(one.n_errors, 0);
-    CHECK_EQ(one.n_lost, 0);
+    side_end(one);
+    CHECK_EQ(one->n_errors, 0);
+    CHECK_EQ(one->n_lost, 0);
     for (i = 0; i < 20; i++) {
         CHECK_EQ(db_row(i).present, i != 3);
         CHECK_EQ(db_row(i).value, i == 3 ? 0 : 100 + i);
@@ -693,38 +716,38 @@ static void writes_that_fail_are_told_and_counted(void)
     uint64_t out = 77;
 
     db_set_up();
-    side_make(&one, CACHE_WRITE_THROUGH, 2, 0);
-    side_start(&one);
+    make_one(CACHE_WRITE_THROUGH, 2, 0);
+    side_start(one);
     db_fail(CACHE_EIO);
-    CHECK_EQ(nums_remote_put(&one.remote, 9, 99), 0);
-    while (n_pending(&one) > 0)
+    CHECK_EQ(nums_remote_put(&one->remote, 9, 99), 0);
+    while (n_pending(one) > 0)
         uv_sleep(1);
-    CHECK_EQ(one.n_errors, 1);
-    CHECK_EQ(one.status, CACHE_EIO);
-    CHECK_EQ(one.key, 9);
-    CHECK_EQ(one.value, 99);
-    CHECK(!one.removal);
-    CHECK_EQ(nums_remote_remove(&one.remote, 10), 0);
-    while (n_pending(&one) > 0)
+    CHECK_EQ(one->n_errors, 1);
+    CHECK_EQ(one->status, CACHE_EIO);
+    CHECK_EQ(one->key, 9);
+    CHECK_EQ(one->value, 99);
+    CHECK(!one->removal);
+    CHECK_EQ(nums_remote_remove(&one->remote, 10), 0);
+    while (n_pending(one) > 0)
         uv_sleep(1);
-    CHECK_EQ(one.n_errors, 2);
-    CHECK_EQ(one.key, 10);
-    CHECK(one.removal);
-    CHECK_EQ(nums_remote_put_ttl(&one.remote, 9, 99, 1), 0); /* below a tick */
-    while (n_pending(&one) > 0)
+    CHECK_EQ(one->n_errors, 2);
+    CHECK_EQ(one->key, 10);
+    CHECK(one->removal);
+    CHECK_EQ(nums_remote_put_ttl(&one->remote, 9, 99, 1), 0); /* below a tick */
+    while (n_pending(one) > 0)
         uv_sleep(1);
-    CHECK_EQ(one.status, CACHE_ETTL);
+    CHECK_EQ(one->status, CACHE_ETTL);
     db_fail(0);
-    CHECK_EQ(nums_remote_put(&one.remote, 9, 98), 0);
-    while (n_pending(&one) > 0)
+    CHECK_EQ(nums_remote_put(&one->remote, 9, 98), 0);
+    while (n_pending(one) > 0)
         uv_sleep(1);
-    CHECK_EQ(nums_remote_fetch(&one.remote, 9, &out, 0), CACHE_FOUND);
+    CHECK_EQ(nums_remote_fetch(&one->remote, 9, &out, 0), CACHE_FOUND);
     CHECK_EQ(out, 98);
     CHECK_EQ(db_row(9).value, 98);
-    CHECK_EQ(one.n_errors, 3);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_failed, 3);
-    CHECK_EQ(cache_remote_get_stats(&one.remote.base).n_writes, 4);
-    side_stop(&one);
+    CHECK_EQ(one->n_errors, 3);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_failed, 3);
+    CHECK_EQ(cache_remote_get_stats(&one->remote.base).n_writes, 4);
+    side_stop(one);
 }
 
 static void on_error_may_close(void)
@@ -732,16 +755,16 @@ static void on_error_may_close(void)
     uint64_t i;
 
     db_set_up();
-    side_make(&one, CACHE_WRITE_THROUGH, 0, 0);
-    one.closes = true;
-    side_start(&one);
-    side_pause(&one);
-    CHECK_EQ(nums_remote_put_ttl(&one.remote, 50, 1, 1), 0); /* fails */
+    make_one(CACHE_WRITE_THROUGH, 0, 0);
+    one->closes = true;
+    side_start(one);
+    side_pause(one);
+    CHECK_EQ(nums_remote_put_ttl(&one->remote, 50, 1, 1), 0); /* fails */
     for (i = 0; i < 10; i++)
-        CHECK_EQ(nums_remote_put(&one.remote, i, 100 + i), 0);
-    side_resume(&one);
-    side_end(&one);
-    CHECK_EQ(one.n_errors, 1);
+        CHECK_EQ(nums_remote_put(&one->remote, i, 100 + i), 0);
+    side_resume(one);
+    side_end(one);
+    CHECK_EQ(one->n_errors, 1);
     for (i = 0; i < 10; i++)
         CHECK_EQ(db_row(i).value, 100 + i);
 }
@@ -751,26 +774,27 @@ static void a_remote_keeps_its_loop_alive(void)
     struct cache_loading_config config = side_config(CACHE_ASIDE);
 
     db_set_up();
-    memset(&one, 0, sizeof one);
-    CHECK_EQ(uv_loop_init(&one.loop), 0);
-    CHECK_EQ(nums_init(&one.cache, &config), 0);
-    CHECK_EQ(nums_async_init(&one.half, &one.loop, &one.cache, NULL, NULL), 0);
-    CHECK_EQ(uv_run(&one.loop, UV_RUN_DEFAULT), 0);
-    CHECK(!uv_loop_alive(&one.loop));
-    CHECK_EQ(nums_remote_init(&one.remote, &one.half, 0, NULL), 0);
-    CHECK_EQ(nums_remote_init(&one.remote, &one.half, 0, NULL), CACHE_EBUSY);
-    CHECK(uv_loop_alive(&one.loop));
-    CHECK(uv_run(&one.loop, UV_RUN_NOWAIT) != 0);
-    CHECK(uv_run(&one.loop, UV_RUN_NOWAIT) != 0);
-    CHECK_EQ(nums_remote_put_ttl(&one.remote, 1, 1, 1), 0); /* nobody hears */
-    CHECK(uv_run(&one.loop, UV_RUN_NOWAIT) != 0);
-    CHECK_EQ(n_pending(&one), 0);
-    CHECK_EQ(cache_async_close(&one.half.base, NULL), 0);
-    CHECK_EQ(uv_run(&one.loop, UV_RUN_DEFAULT), 0);
-    CHECK_EQ(uv_loop_close(&one.loop), 0);
-    CHECK_EQ(nums_remote_init(&one.remote, &one.half, 0, NULL), CACHE_EINVAL);
-    cache_remote_destroy(&one.remote.base);
-    nums_destroy(&one.cache);
+    new_one();
+    CHECK_EQ(uv_loop_init(&one->loop), 0);
+    CHECK_EQ(nums_init(&one->cache, &config), 0);
+    CHECK_EQ(nums_async_init(&one->half, &one->loop, &one->cache, NULL, NULL),
+             0);
+    CHECK_EQ(uv_run(&one->loop, UV_RUN_DEFAULT), 0);
+    CHECK(!uv_loop_alive(&one->loop));
+    CHECK_EQ(nums_remote_init(&one->remote, &one->half, 0, NULL), 0);
+    CHECK_EQ(nums_remote_init(&one->remote, &one->half, 0, NULL), CACHE_EBUSY);
+    CHECK(uv_loop_alive(&one->loop));
+    CHECK(uv_run(&one->loop, UV_RUN_NOWAIT) != 0);
+    CHECK(uv_run(&one->loop, UV_RUN_NOWAIT) != 0);
+    CHECK_EQ(nums_remote_put_ttl(&one->remote, 1, 1, 1), 0); /* nobody hears */
+    CHECK(uv_run(&one->loop, UV_RUN_NOWAIT) != 0);
+    CHECK_EQ(n_pending(one), 0);
+    CHECK_EQ(cache_async_close(&one->half.base, NULL), 0);
+    CHECK_EQ(uv_run(&one->loop, UV_RUN_DEFAULT), 0);
+    CHECK_EQ(uv_loop_close(&one->loop), 0);
+    CHECK_EQ(nums_remote_init(&one->remote, &one->half, 0, NULL), CACHE_EINVAL);
+    cache_remote_destroy(&one->remote.base);
+    nums_destroy(&one->cache);
 }
 
 /* --- strings, and memory that runs out ----------------------------------- */
@@ -943,36 +967,37 @@ static void without_memory_nothing_is_open(void)
     struct cache_group group;
 
     db_set_up();
-    memset(&one, 0, sizeof one);
+    new_one();
     config.cache.alloc = failing_alloc;
     config.cache.free = failing_free;
     failing_allocation = 0;
-    CHECK_EQ(uv_loop_init(&one.loop), 0);
+    CHECK_EQ(uv_loop_init(&one->loop), 0);
     CHECK_EQ(cache_group_init(&group), 0);
-    CHECK_EQ(nums_init(&one.cache, &config), 0);
-    CHECK_EQ(nums_remote_init(&one.remote, &one.half, 0, NULL), CACHE_EINVAL);
-    CHECK_EQ(cache_group_join(&group, &one.member, &one.half.base, 0),
+    CHECK_EQ(nums_init(&one->cache, &config), 0);
+    CHECK_EQ(nums_remote_init(&one->remote, &one->half, 0, NULL), CACHE_EINVAL);
+    CHECK_EQ(cache_group_join(&group, &one->member, &one->half.base, 0),
              CACHE_EINVAL);
-    CHECK_EQ(nums_async_init(&one.half, &one.loop, &one.cache, NULL, NULL), 0);
+    CHECK_EQ(nums_async_init(&one->half, &one->loop, &one->cache, NULL, NULL),
+             0);
     failing_allocation = n_allocations + 1;
-    CHECK_EQ(nums_remote_init(&one.remote, &one.half, 0, NULL), CACHE_ENOMEM);
-    cache_remote_destroy(&one.remote.base); /* harmless */
+    CHECK_EQ(nums_remote_init(&one->remote, &one->half, 0, NULL), CACHE_ENOMEM);
+    cache_remote_destroy(&one->remote.base); /* harmless */
     failing_allocation = n_allocations + 1;
-    CHECK_EQ(cache_group_join(&group, &one.member, &one.half.base, 0),
+    CHECK_EQ(cache_group_join(&group, &one->member, &one->half.base, 0),
              CACHE_ENOMEM);
-    cache_group_leave(&one.member); /* harmless */
-    CHECK_EQ(nums_remote_init(NULL, &one.half, 0, NULL), CACHE_EINVAL);
-    CHECK_EQ(nums_remote_init(&one.remote, NULL, 0, NULL), CACHE_EINVAL);
-    CHECK_EQ(nums_remote_init(&one.remote, &one.half, 0, NULL), 0);
-    CHECK_EQ(cache_group_join(&group, &one.member, &one.half.base, 0), 0);
-    CHECK_EQ(cache_group_join(&group, &one.member, &one.half.base, 0),
+    cache_group_leave(&one->member); /* harmless */
+    CHECK_EQ(nums_remote_init(NULL, &one->half, 0, NULL), CACHE_EINVAL);
+    CHECK_EQ(nums_remote_init(&one->remote, NULL, 0, NULL), CACHE_EINVAL);
+    CHECK_EQ(nums_remote_init(&one->remote, &one->half, 0, NULL), 0);
+    CHECK_EQ(cache_group_join(&group, &one->member, &one->half.base, 0), 0);
+    CHECK_EQ(cache_group_join(&group, &one->member, &one->half.base, 0),
              CACHE_EBUSY);
-    CHECK_EQ(cache_async_close(&one.half.base, NULL), 0);
-    CHECK_EQ(uv_run(&one.loop, UV_RUN_DEFAULT), 0);
+    CHECK_EQ(cache_async_close(&one->half.base, NULL), 0);
+    CHECK_EQ(uv_run(&one->loop, UV_RUN_DEFAULT), 0);
     cache_group_destroy(&group); /* close has left it */
-    CHECK_EQ(uv_loop_close(&one.loop), 0);
-    cache_remote_destroy(&one.remote.base);
-    nums_destroy(&one.cache);
+    CHECK_EQ(uv_loop_close(&one->loop), 0);
+    cache_remote_destroy(&one->remote.base);
+    nums_destroy(&one->cache);
 }
 
 /* --- groups: several loops on one thread, and a store that waits --------- */
@@ -1884,17 +1909,18 @@ static void hammer_run(void *arg)
  * was accepted is in the cache. */
 static void hammer(enum cache_strategy writes, int n)
 {
-    static struct hammer hammers[N_HAMMERS];
+    struct hammer *hammers =
+        (struct hammer *)calloc(N_HAMMERS, sizeof *hammers);
     struct hammer *h;
     uint64_t out;
     int i, k;
 
     db_set_up();
-    side_make(&one, writes, 6, 0);
-    side_start(&one);
-    memset(hammers, 0, sizeof hammers);
+    make_one(writes, 6, 0);
+    side_start(one);
+    CHECK(hammers != NULL);
     for (i = 0; i < N_HAMMERS; i++) {
-        hammers[i].s = &one;
+        hammers[i].s = one;
         hammers[i].place = i;
         hammers[i].random = test_seed + (uint64_t)i;
         hammers[i].n = n;
@@ -1903,13 +1929,13 @@ static void hammer(enum cache_strategy writes, int n)
     }
     if (n == 0) {
         uv_sleep(20);
-        side_call(&one, side_close, NULL);
+        side_call(one, side_close, NULL);
     }
     for (i = 0; i < N_HAMMERS; i++)
         CHECK_EQ(uv_thread_join(&hammers[i].thread), 0);
     if (n != 0)
-        side_call(&one, side_close, NULL);
-    side_join(&one);
+        side_call(one, side_close, NULL);
+    side_join(one);
     for (h = hammers; h < hammers + N_HAMMERS; h++) {
         if (h->broken != NULL)
             printf("%s\n", h->broken);
@@ -1918,14 +1944,15 @@ static void hammer(enum cache_strategy writes, int n)
             const uint64_t key = (uint64_t)h->place * HAMMER_KEYS + (uint64_t)k;
 
             out = 0;
-            CHECK_EQ(nums_peek(&one.cache, key, &out), h->rows[k].present);
+            CHECK_EQ(nums_peek(&one->cache, key, &out), h->rows[k].present);
             CHECK_EQ(out, h->rows[k].value);
             if (writes == CACHE_WRITE_BEHIND)
                 CHECK_EQ(db_row(key).value, h->rows[k].value);
         }
     }
-    CHECK_EQ(one.n_errors, 0);
-    side_end(&one);
+    CHECK_EQ(one->n_errors, 0);
+    side_end(one);
+    free(hammers);
 }
 
 static void many_threads_use_one_loop(void)
@@ -1944,7 +1971,6 @@ static void close_comes_among_many_threads(void)
 
 /* --- a group of threads -------------------------------------------------- */
 
-#define N_LOOPS 4
 #define GROUP_KEYS 32
 #define GROUP_READS 16
 
@@ -1979,7 +2005,7 @@ struct looper {
     const char *broken;
 };
 
-static struct looper loopers[N_LOOPS];
+static struct looper *loopers; /* not static: as `one` */
 
 static int owner_of(uint64_t value)
 {
@@ -2147,7 +2173,8 @@ static void group_of(int n_loops, bool through, int n)
 
     db_set_up();
     CHECK_EQ(cache_group_init(&group), 0);
-    memset(loopers, 0, sizeof loopers);
+    loopers = (struct looper *)calloc((size_t)n_loops, sizeof *loopers);
+    CHECK(loopers != NULL);
     for (i = 0; i < n_loops; i++) {
         struct looper *l = &loopers[i];
 
@@ -2172,6 +2199,7 @@ static void group_of(int n_loops, bool through, int n)
     check_loopers(n_loops);
     for (i = 0; i < n_loops; i++)
         side_end(&loopers[i].side);
+    free(loopers);
     cache_group_destroy(&group);
 }
 
@@ -2227,5 +2255,6 @@ int main(int argc, char **argv)
     uv_cond_init(&db.changed);
     uv_mutex_init(&strings_lock);
     uv_mutex_init(&control_lock);
+    alarm((unsigned)(60 * test_scale())); /* a caller that waits for ever */
     return TEST_MAIN(argc, argv, tests);
 }
