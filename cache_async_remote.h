@@ -516,10 +516,8 @@ CACHE_COLD void cache__remote_work(struct cache_remote *r, bool last)
 
 CACHE_COLD bool cache__remote_turn(struct cache_async_guest *guest)
 {
-    struct cache_remote *r = (struct cache_remote *)(void *)guest;
-
-    cache__remote_work(r, false);
-    return r->open; /* only this thread changes it */
+    cache__remote_work((struct cache_remote *)(void *)guest, false);
+    return true; /* somebody may come */
 }
 
 CACHE_COLD void cache__remote_closing(struct cache_async_guest *guest)
