@@ -198,6 +198,13 @@ struct cache_remote {
 
 /* --- a remote: slots ----------------------------------------------------- */
 
+/* The slot of which this is the part at that place. */
+CACHE_INLINE struct cache__remote_slot *cache__remote_slot_of(void *part,
+                                                              size_t at)
+{
+    return (struct cache__remote_slot *)(void *)((char *)part - at);
+}
+
 CACHE_INLINE void cache__remote_append(struct cache__remote_fifo *q,
                                        struct cache__remote_slot *slot)
 {
@@ -409,10 +416,7 @@ CACHE_COLD void cache__remote_answer(struct cache__remote_slot *slot,
 CACHE_COLD void cache__remote_fetched(struct cache_fetch_many *many)
 {
     struct cache__remote_slot *slot =
-        (struct cache__remote_slot *)(void *)((char *)many -
-                                              offsetof(
-                                                  struct cache__remote_slot,
-                                                  many));
+        cache__remote_slot_of(many, offsetof(struct cache__remote_slot, many));
 
     cache__remote_answer(slot, slot->fetch.status);
 }
@@ -457,11 +461,8 @@ CACHE_COLD void cache__remote_end_write(struct cache__remote_slot *slot,
 
 CACHE_COLD void cache__remote_written(struct cache_async_write *write)
 {
-    struct cache__remote_slot *slot =
-        (struct cache__remote_slot *)(void *)((char *)write -
-                                              offsetof(
-                                                  struct cache__remote_slot,
-                                                  write));
+    struct cache__remote_slot *slot = cache__remote_slot_of(
+        write, offsetof(struct cache__remote_slot, write));
 
     cache__remote_end_write(slot, write->status);
 }
@@ -674,6 +675,12 @@ struct cache_member {
     void *memory;
 };
 
+CACHE_INLINE struct cache_member *cache__member_of(struct cache_ring *ring)
+{
+    return (struct cache_member *)(void *)((char *)ring -
+                                           offsetof(struct cache_member, ring));
+}
+
 /* --- a group: telling ---------------------------------------------------- */
 
 /* Another member has changed a key; NULL = all. */
@@ -714,11 +721,7 @@ CACHE_COLD void cache__member_changed(struct cache_async_guest *guest,
     uv_rwlock_rdlock(&g->lock); /* nobody leaves: their doorbells are open */
     for (at = m->ring.next; at != &m->ring; at = at->next)
         if (at != &g->members)
-            cache__member_hear(
-                (struct cache_member *)(void *)((char *)at -
-                                                offsetof(struct cache_member,
-                                                         ring)),
-                key, how);
+            cache__member_hear(cache__member_of(at), key, how);
     uv_rwlock_rdunlock(&g->lock);
 }
 
@@ -828,17 +831,12 @@ CACHE_COLD int cache__group_fits(const struct cache_front *a,
 /* Under the group's lock. */
 CACHE_COLD int cache__group_add(struct cache_group *g, struct cache_member *m)
 {
-    struct cache_ring *first = g->members.next;
     struct cache_ring *at;
     int rc = 0;
 
-    for (at = first; at != &g->members && rc == 0; at = at->next)
-        rc = cache__group_fits(
-            ((struct cache_member *)(void *)((char *)at -
-                                             offsetof(struct cache_member,
-                                                      ring)))
-                ->async->front,
-            m->async->front);
+    for (at = g->members.next; at != &g->members && rc == 0; at = at->next)
+        rc = cache__group_fits(cache__member_of(at)->async->front,
+                               m->async->front);
     if (rc == 0)
         cache__ring_append(&g->members, &m->ring);
     return rc;
