@@ -50,7 +50,7 @@ TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
 TSAN_TESTS = test_sqlite test_async test_async_load test_async_write \
-    test_async_crash test_async_files test_async_faults test_journal \
+    test_async_crash test_async_files test_async_faults test_async_remote test_journal \
     test_shared test_shared_stress test_shared_locks test_history \
     test_histogram test_loading_crash test_loading_shared
 CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
