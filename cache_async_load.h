@@ -694,16 +694,14 @@ CACHE_COLD void cache__flight_ask_again(struct cache_async *a,
         uint32_t record = 0;
         int rc = cache__async_ask(a, f, key, hash, &record);
 
-        cache__ring_remove(&f->ring);
         if (rc == CACHE__PENDING) {
+            cache__ring_remove(&f->ring);
             f->record = record;
             cache__ring_append(&a->flights[record].waiters, &f->ring);
             continue;
         }
-        if (f->due_ms != CACHE_NEVER)
-            cache__heap_remove(a, f);
-        f->due_ms = CACHE_NEVER;
-        cache__fetch_tell_soon(f, rc);
+        cache__fetch_detach(f);
+        cache__fetch_tell(f, rc); /* now: the next write may evict the value */
     }
 }
 
