@@ -168,7 +168,8 @@ CACHE_COLD void cache__async_drop_writes(struct cache_async *a)
         return;
     for (i = 0; i < batch->n_items; i++)
         batch->items[i].status = CACHE_ECLOSED;
-    cache_wb_complete(&a->front->writes, batch, uv_now(a->loop));
+    cache_wb_complete(&a->front->writes, batch,
+                      cache__clock_ms(&a->front->clock));
     a->held->batch = NULL;
     a->held = NULL;
 }
@@ -251,8 +252,8 @@ CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
     uint64_t now_ms = uv_now(a->loop), due_ms = cache__async_load_due_ms(a);
     bool late = cache__async_is_late(a);
 
-    if (a->front->behind && a->held == NULL && !late)
-        due_ms = cache__earlier(due_ms, cache_wb_due_ms(&a->front->writes));
+    if (!late)
+        due_ms = cache__earlier(due_ms, cache__async_behind_due_ms(a));
     if (a->deadlines)
         due_ms = cache__earlier(due_ms, a->deadlines->due_ms);
     if (!cache__ring_empty(&a->loading))
