@@ -895,6 +895,7 @@ int main(int argc, char **argv)
 
     if (!crash_begin("test_async_crash"))
         return 1;
+    alarm(600 * (unsigned)test_scale()); /* what hangs has failed */
     rc = TEST_MAIN(argc, argv, tests);
     tidy();
     crash_end();

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What is behind the blocking callbacks of `blocking`. */
 static struct {
@@ -621,6 +622,30 @@ static void store_fails_for_long(void)
     CHECK_EQ(n_lost, 0);
 }
 
+/* A store that takes nothing: loads fail with what it says, writes wait. */
+static void store_refuses(void)
+{
+    prepare(100);
+    begin();
+    stored(1, 10);
+    store.refuse = CACHE_EFULL;
+    CHECK_EQ(put(&writes[0], 2, 20, CACHE_ACK_STORE), 0);
+    CHECK_EQ(ask(&asks[0], 1), 0);
+    UNTIL(asks[0].n_calls == 1);
+    CHECK_EQ(asks[0].status, CACHE_EFULL);
+    UNTIL(cache_async_write_stats(&half.base).n_failed >= 3);
+    CHECK_EQ(writes[0].status, PENDING);
+    store.refuse = 0;
+    UNTIL(writes[0].status != PENDING);
+    CHECK_EQ(writes[0].status, 0);
+    CHECK_EQ(store.rows[2].value, 20);
+    CHECK_EQ(ask(&asks[0], 1), 0);
+    UNTIL(asks[0].n_calls == 1);
+    CHECK_EQ(asks[0].out, 10);
+    tear_down();
+    CHECK_EQ(n_lost, 0);
+}
+
 /* Closing with a store that fails, for each level and with a full buffer. */
 static void close_with_a_store_that_fails(void)
 {
@@ -685,7 +710,7 @@ static int open_files(void)
 static void use_slow(void)
 {
     size_t i;
-    int rc, n_asked = 0;
+    int rc, n_asked = 0, n_wrong = 0;
 
     n_answered = 0;
     for (i = 0; i < 8; i++)
@@ -698,8 +723,11 @@ static void use_slow(void)
     UNTIL(n_answered == n_asked);
     for (i = 0; i < 8; i++)
         UNTIL(slow_writes[i].status != PENDING);
+    uv_mutex_lock(&ground.lock);
     for (i = 0; i < 8; i++)
-        CHECK_EQ(slow_writes[i].status, 0); /* it is tried again */
+        n_wrong += slow_writes[i].status != 0 || ground.rows[i] != 100 + i;
+    uv_mutex_unlock(&ground.lock);
+    CHECK_EQ(n_wrong, 0); /* it is tried again */
     for (i = 8; i < 16; i++)
         CHECK(slow_asks[i].status == CACHE_EKEY ||
               slow_asks[i].status == CACHE_ENOMEM);
@@ -861,6 +889,7 @@ static const struct test tests[] = {
     TEST(batches_that_are_all_stuck),
     TEST(store_answers_late),
     TEST(store_fails_for_long),
+    TEST(store_refuses),
     TEST(close_with_a_store_that_fails),
     TEST(init_short_of_memory),
     TEST(use_short_of_memory),
@@ -887,6 +916,7 @@ int main(int argc, char **argv)
         printf("no directory\n0 passed, 1 failed\n");
         return 1;
     }
+    alarm(600); /* what hangs has failed */
     rc = TEST_MAIN(argc, argv, tests);
     (void)nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return rc;

@@ -782,6 +782,7 @@ int main(int argc, char **argv)
         return 1;
     }
     (void)signal(SIGXFSZ, SIG_IGN);
+    alarm(600); /* what hangs has failed */
     rc = TEST_MAIN(argc, argv, tests);
     more_files();
     tidy();
