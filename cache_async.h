@@ -603,6 +603,9 @@ CACHE_COLD void cache__async_take_over(struct cache_async *a)
     struct cache_front *f = a->front;
     uint64_t now_ms = cache__clock_ms(&f->clock);
 
+#ifdef CACHE__THREADS
+    cache__front_recall(f); /* what init has sent is not of this half */
+#endif
     a->threads_before = f->threads;
     a->claim_ms_before = f->config.claim_ms;
     f->threads = false;
@@ -1082,7 +1085,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *   Gives a cache that is initialised to a loop.  config may be NULL.  Without
  *   a loader, or one that loads, config.store of the cache is what loads; or
  *   .load or .load_many of its type, on a thread.  Unless config.cache of *c
- *   has a clock, its time is uv_now from now on.
+ *   has a clock, its time is uv_now from now on.  Waits for writes that *c has
+ *   sent to the store before.
  *   Returns 0; CACHE_EINVAL (NULL, not open, on a loop already, groups without
  *   .group_by), CACHE_ENOSTORE (nothing loads), CACHE_ELIMIT, CACHE_EOWNER (its
  *   keys are pointers, and it has no .key_copy), CACHE_ENOMEM, CACHE_ESIZE, or
