@@ -60,7 +60,7 @@ asan = $(ASAN_TESTS:%=build/asan/%)
 # The others crash processes, have threads or run long: under ASan in check-all.
 asan_later = test_journal test_loading_crash test_loading_model \
     test_loading_shared test_shared_model test_shared_stress test_async_crash \
-    test_async_files test_async_faults
+    test_async_files test_async_faults test_async_load test_async_write
 asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
 tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
