@@ -136,8 +136,10 @@ static void load_in_bulk(const uint64_t *keys, uint64_t *values,
     (void)__atomic_add_fetch(&n_bulk_calls, 1, __ATOMIC_RELAXED);
     for (i = 0; i < n; i++) {
         values[i] = keys[i] * 10;
-        loaded[i].ttl_ms = keys[i] == 3 ? 100 : 0;
-        loaded[i].status = keys[i] == 9 ? CACHE_EKEY : keys[i] == 8 ? 5 : 0;
+        if (keys[i] == 3)
+            loaded[i].ttl_ms = 100;
+        if (keys[i] >= 8 && keys[i] <= 9)
+            loaded[i].status = keys[i] == 9 ? CACHE_EKEY : 5;
     }
 }
 
@@ -1005,6 +1007,8 @@ static void end_bulk(void)
 
 static void one_call_for_many(void)
 {
+    uint64_t out = 0;
+
     prepare(20);
     load_with(NULL);
     own_clock();
@@ -1023,6 +1027,12 @@ static void one_call_for_many(void)
     bulk_ask_range(3, 4); /* was good for so long */
     run();
     CHECK_EQ(n_bulk_calls, 2);
+    bulk_ask_range(10, 14); /* what was said of others is forgotten */
+    run();
+    cache_ms += 1000;
+    CHECK(bulk_peek(&lots, 10, &out));
+    CHECK(bulk_peek(&lots, 13, &out));
+    CHECK_EQ(out, 130);
     end_bulk();
 }
 
