@@ -866,7 +866,10 @@ static void the_clock_is_the_loops(void)
     CHECK_EQ(cache_async_close(&half.base, on_close), 0);
     run();
     CHECK_EQ(plain_get(&cache, 5, &out), CACHE_FOUND); /* it may be read on */
-    uv_sleep(15); /* by the system's clock again */
+    CHECK_EQ(plain_put(&cache, 5, 52), CACHE_ECLOSED);
+    CHECK_EQ(plain_async_init(&half, &loop, &cache, NULL, &loader),
+             CACHE_EINVAL); /* it is not open */
+    uv_sleep(15);           /* by the system's clock again */
     CHECK_EQ(plain_get(&cache, 5, &out), CACHE_EKEY);
     tear_down();
 }

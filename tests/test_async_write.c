@@ -841,6 +841,10 @@ static void full_to_the_brim(void)
     CHECK_EQ(put(&writes[0], 11, 11), CACHE_EFULL);
     CHECK_EQ(plain_async_put(&half, 3, 33), 0); /* is dirty already */
     CHECK_EQ(cache_async_write_stats(&half.base).n_refused, 2);
+    UNTIL(store.n_held == 1);
+    fake_release(&store);
+    turn(2);
+    CHECK(!cache_async_is_writable(&half.base)); /* 9 are dirty */
     store.hold = false;
     fake_release(&store);
     run();
@@ -1351,6 +1355,10 @@ static void a_journal_that_fails(void)
     CHECK_EQ(writes[0].status, CACHE_EIO); /* accepted all the same */
     CHECK_EQ(held(1), 10);
     UNTIL(store.rows[1].present); /* then the store is what there is */
+    CHECK_EQ(put_until(&writes[1], 1, 12, CACHE_ACK_STORE), 0);
+    UNTIL(writes[1].n_calls == 1);
+    CHECK_EQ(writes[1].status, CACHE_EIO); /* but not for sure after a crash */
+    CHECK_EQ(store.rows[1].value, 12);
     disk_heal();
     CHECK_EQ(put(&writes[0], 1, 11), 0);
     UNTIL(writes[0].n_calls == 1);
