@@ -1544,6 +1544,26 @@ static void close_stops_sending(void)
     CHECK_EQ(n_dead, 2);
 }
 
+/* Close waits for no interval; and what it leaves is a cache to read from. */
+static void close_sends_at_once(void)
+{
+    uint64_t out;
+
+    prepare(10);
+    caching.write_behind.interval_ms = 1000000;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    run();
+    CHECK_EQ(n_lost, 0);
+    CHECK_EQ(store.rows[1].value, 10);
+    stored(2, 20);
+    CHECK_EQ(plain_get(&cache, 2, &out), CACHE_FOUND); /* through */
+    CHECK_EQ(out, 20);
+    CHECK(cache.front.threads); /* the store may have some */
+    tear_down();
+}
+
 static void close_retries(void)
 {
     set_up(10);
@@ -1603,6 +1623,7 @@ static const struct test tests[] = {
     TEST(close_sends_what_goes_through),
     TEST(close_gives_up_what_was_not_sent),
     TEST(close_stops_sending),
+    TEST(close_sends_at_once),
     TEST(close_retries),
 };
 
