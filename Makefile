@@ -152,9 +152,9 @@ build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
-# The loop of this one is a simulation, too.
+# Its libuv is a simulation, too.
 build/%/sim_async: CFLAGS += -Itests/fake_uv
-build/%/sim_async: tests/fake_uv/uv.h
+$(patsubst %,build/%/sim_async,plain asan clang): tests/fake_uv/uv.h
 
 build/tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
@@ -238,7 +238,7 @@ install:
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cache.pc
 
 format:
-	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc examples/*.c
+	clang-format -i $(HEADERS) tests/*.[ch] tests/*/*.h bench/*.[ch] bench/*.cc examples/*.c
 
 clean:
 	rm -rf build

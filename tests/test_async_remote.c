@@ -701,6 +701,30 @@ static void what_is_queued_before_close_is_carried_out(enum cache_strategy how)
     }
 }
 
+/* The answers, the close callback and destroy come one after the other, sooner
+ * than threads wake up. */
+static void destroy_waits_for_callers_on_their_way_out(void)
+{
+    struct caller callers[8];
+    int round, i;
+
+    for (round = 0; round < 10; round++) {
+        db_set_up();
+        make_one(CACHE_ASIDE, 8, 0);
+        one->destroys = true;
+        side_start(one);
+        side_begin(one, side_wait_and_close, NULL);
+        uv_sem_wait(&one->paused);
+        for (i = 0; i < 8; i++)
+            caller_start(&callers[i], one, 7, 0);
+        await_inside(one, 8);
+        uv_sem_post(&one->go);
+        for (i = 0; i < 8; i++)
+            CHECK_EQ(caller_join(&callers[i]), UV_ECANCELED);
+        side_end(one);
+    }
+}
+
 static void what_is_queued_before_close_goes_through(void)
 {
     what_is_queued_before_close_is_carried_out(CACHE_WRITE_THROUGH);
@@ -1020,6 +1044,7 @@ struct sim_side {
     struct cache_member member;
     uv_loop_t loop;
     uv_async_t awake; /* a loop that has nothing to do has no turns */
+    bool closes;
     int place;
 
     uint64_t id_of[SIM_WRITES];    /* of write-behind: by version */
@@ -1247,7 +1272,9 @@ static void sim_on_written(struct plain_write_request *req, int status)
     struct sim_write *w = (struct sim_write *)(void *)req;
 
     w->busy = false;
-    if (status == 0)
+    if (status == 0 && sim.commit[w->id] == 0)
+        sim.broken = "a write through is not at the store";
+    else if (status == 0)
         sim_land(w->s, sim.key_of[w->id], w->id);
     else
         sim.broken = "a write through has failed";
@@ -1311,6 +1338,22 @@ static void sim_rejoin(struct sim_side *s)
     CHECK_EQ(cache_group_join(&sim.group, &s->member, &s->half.base, 3), 0);
 }
 
+static void sim_on_close(struct cache_async *a, uint64_t n_lost)
+{
+    (void)a;
+    if (n_lost != 0)
+        sim.broken = "a write was lost";
+}
+
+/* The first side stays. */
+static void sim_close(struct sim_side *s)
+{
+    if (s->closes || s == &sim.sides[0])
+        return;
+    s->closes = true;
+    CHECK_EQ(cache_async_close(&s->half.base, sim_on_close), 0);
+}
+
 static void sim_step(void)
 {
     struct sim_side *s = &sim.sides[sim_random((uint64_t)sim.n_sides)];
@@ -1319,7 +1362,9 @@ static void sim_step(void)
     enum cache_invalidation how =
         sim_random(2) ? CACHE_INVALIDATE_SOFT : CACHE_INVALIDATE_HARD;
 
-    if (what < 25)
+    if (s->closes && what < 65)
+        sim_turn(s);
+    else if (what < 25)
         sim_fetch(s, key);
     else if (what < 40 && sim.behind)
         sim_put_behind(s, key, sim_random(6) == 0);
@@ -1331,6 +1376,8 @@ static void sim_step(void)
         sim_done(place);
     else if (what < 92 && place >= 0)
         sim_execute(place);
+    else if (s->closes)
+        return;
     else if (what < 95)
         (void)cache_wb_flush(&s->cache.front.writes);
     else if (what == 95)
@@ -1339,6 +1386,8 @@ static void sim_step(void)
         plain_async_invalidate_key(&s->half, key, how);
     else if (what == 97)
         sim_rejoin(s);
+    else if (what == 98 && sim_random(8) == 0)
+        sim_close(s);
 }
 
 /* --- a run */
@@ -1389,6 +1438,7 @@ static void sim_settle(void)
         for (i = 0; i < sim.n_sides; i++) {
             struct sim_side *s = &sim.sides[i];
 
+            busy |= s->closes && s->half.base.state != CACHE_ASYNC_CLOSED;
             if (sim.behind) {
                 (void)cache_wb_flush(&s->cache.front.writes);
                 busy |= cache_wb_n_dirty(&s->cache.front.writes) > 0;
@@ -1411,6 +1461,11 @@ static void sim_check_end(void)
 
     for (i = 0; i < sim.n_sides; i++)
         for (key = 0; key < SIM_KEYS; key++) {
+            const uint64_t id = sim.sides[i].newest[key];
+
+            CHECK(id == 0 || sim.commit[id] != 0); /* it was not lost */
+            if (sim.sides[i].closes)
+                continue; /* and hears no more */
             if (!plain_peek(&sim.sides[i].cache, key, &out))
                 continue;
             if (!sim.rows[key].present || out != sim.rows[key].value)
@@ -1427,7 +1482,8 @@ static void sim_end(void)
     int i;
 
     for (i = 0; i < sim.n_sides; i++) {
-        CHECK_EQ(cache_async_close(&sim.sides[i].half.base, NULL), 0);
+        CHECK_EQ(cache_async_close(&sim.sides[i].half.base, NULL),
+                 sim.sides[i].closes ? UV_EALREADY : 0);
         uv_close((uv_handle_t *)&sim.sides[i].awake, NULL);
     }
     for (i = 0; i < sim.n_sides; i++)
@@ -1994,7 +2050,7 @@ struct group_write {
  * has written it, and the how manieth write of it this is. */
 struct looper {
     struct side side; /* first */
-    int place, n_loops, n_left;
+    int place, n_loops, n_left, n_at_end;
     bool through;
     uint64_t random, n_written;
     uint64_t put[GROUP_KEYS];  /* own keys: what is acknowledged */
@@ -2110,12 +2166,21 @@ static bool looper_is_quiet(const struct looper *l)
     return l->through || cache_wb_n_dirty(&l->side.cache.front.writes) == 0;
 }
 
+static void looper_rejoin(struct looper *l)
+{
+    struct cache_group *group = l->side.member.group;
+
+    cache_group_leave(&l->side.member);
+    if (cache_group_join(group, &l->side.member, &l->side.half.base, 8) != 0)
+        l->broken = "it cannot join again";
+}
+
 static void on_looper_timer(uv_timer_t *timer)
 {
     struct looper *l = (struct looper *)timer->data;
     int i;
 
-    for (i = 0; i < 20 && l->n_left > 0; i++, l->n_left--) {
+    for (i = 0; i < 20 && l->n_left > l->n_at_end; i++, l->n_left--) {
         uint64_t what = test_random(&l->random) % 100;
         uint64_t key = test_random(&l->random) % GROUP_KEYS;
 
@@ -2123,16 +2188,19 @@ static void on_looper_timer(uv_timer_t *timer)
             group_fetch(l, key);
         else if (what < 97)
             group_put(l, key);
-        else if (what < 99)
+        else if (what < 98)
             nums_async_invalidate_key(&l->side.half, key,
                                       CACHE_INVALIDATE_HARD);
-        else
+        else if (what < 99)
             nums_async_invalidate(&l->side.half, CACHE_INVALIDATE_SOFT);
+        else
+            looper_rejoin(l);
     }
-    if (l->n_left > 0 || !looper_is_quiet(l))
+    if (l->n_left > l->n_at_end || (l->n_at_end == 0 && !looper_is_quiet(l)))
         return;
-    (void)uv_timer_stop(timer);
     uv_close((uv_handle_t *)timer, NULL);
+    if (l->n_at_end > 0)
+        side_close(&l->side, NULL); /* while the others go on */
     uv_sem_post(&l->side.paused);
 }
 
@@ -2150,15 +2218,17 @@ static void check_loopers(int n)
     int i;
 
     for (i = 0; i < n; i++)
-        side_call(&loopers[i].side, side_nothing, NULL); /* a turn */
+        if (loopers[i].n_at_end == 0)
+            side_call(&loopers[i].side, side_nothing, NULL); /* a turn */
     for (i = 0; i < n; i++)
-        side_call(&loopers[i].side, side_close, NULL);
+        if (loopers[i].n_at_end == 0)
+            side_call(&loopers[i].side, side_close, NULL);
     for (i = 0; i < n; i++) {
         side_join(&loopers[i].side);
         if (loopers[i].broken != NULL)
             printf("loop %d: %s\n", i, loopers[i].broken);
         CHECK(loopers[i].broken == NULL);
-        for (key = 0; key < GROUP_KEYS; key++)
+        for (key = 0; key < GROUP_KEYS && loopers[i].n_at_end == 0; key++)
             if (nums_peek(&loopers[i].side.cache, key, &out)) {
                 CHECK(db_row(key).present);
                 CHECK_EQ(out, db_row(key).value);
@@ -2183,6 +2253,7 @@ static void group_of(int n_loops, bool through, int n)
         l->place = i;
         l->n_loops = n_loops;
         l->n_left = n;
+        l->n_at_end = i == 2 ? n / 2 : 0; /* closes early, and hears no more */
         l->through = through;
         l->random = test_seed + 1000u * (uint64_t)i;
         CHECK_EQ(uv_timer_init(&l->side.loop, &l->timer), 0);
@@ -2225,6 +2296,7 @@ static const struct test tests[] = {
     TEST(the_loop_does_not_wait_for_itself),
     TEST(close_leaves_no_caller_waiting),
     TEST(a_remote_outlives_its_loop),
+    TEST(destroy_waits_for_callers_on_their_way_out),
     TEST(what_is_queued_before_close_goes_through),
     TEST(what_is_queued_before_close_goes_behind),
     TEST(writes_that_fail_are_told_and_counted),
