@@ -849,6 +849,32 @@ static void close_while_the_journal_is_slow(void)
     }
 }
 
+/* The same, but in the end the journal has failed. */
+static void close_while_the_journal_fails_slowly(void)
+{
+    struct write *w = &writes[0];
+    struct note note = { .key = 1, .number = 11 };
+
+    prepare(false, true);
+    faults_expected = true;
+    async_config.close_timeout_ms = 5;
+    store_open();
+    CHECK_EQ(start(), 0);
+    CHECK_EQ(put_now(1, 10, CACHE_ACK_STORE), 0);
+    medium.fail = CACHE_EIO;
+    disk_is_slow(30000);
+    disk_fail(CALL_FDATASYNC, 0, INT_MAX, EIO);
+    w->note = &note;
+    w->under_way = true;
+    CHECK_EQ(send_write(w, CACHE_ACK_JOURNAL, true), 0);
+    stop();
+    CHECK(!w->under_way);
+    CHECK_EQ(w->request.base.status, CACHE_EIO);
+    CHECK_EQ(n_lost, 1);
+    faults_expected = false;
+    tidy();
+}
+
 /* What the journal had is sent without being asked for. */
 static void replayed_writes_are_sent(void)
 {
@@ -913,6 +939,7 @@ static const struct test tests[] = {
     TEST(what_the_store_has_is_safe_once_the_journal_has_it),
     TEST(the_store_gets_what_the_journal_has),
     TEST(close_while_the_journal_is_slow),
+    TEST(close_while_the_journal_fails_slowly),
     TEST(replayed_writes_are_sent),
     TEST(replayed_writes_that_are_at_the_store),
     TEST(power_cuts_lose_nothing),
