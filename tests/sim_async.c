@@ -255,7 +255,7 @@ struct barrier {
     struct cache_flush base;
     bool busy, calling;
     stamp all;
-    uint64_t n_letters, barrier;
+    uint64_t n_letters, n_failed, barrier;
 };
 
 enum loads { BY_NOBODY, BY_BATCH, BY_ONE };
@@ -1632,12 +1632,12 @@ static bool all_stored(stamp all)
 }
 
 /* Why what waits for the store has not got there. */
-static bool may_be_told(int status, uint64_t n_letters)
+static bool may_be_told(int status, uint64_t n_letters, uint64_t n_failed)
 {
     return (status == CACHE_EDEADLETTER &&
             (s.n_letters > n_letters || s.closing)) ||
            (status == CACHE_ECLOSED && s.closing && has_journal()) ||
-           (status == CACHE_EIO && n_failures() > 0);
+           (status == CACHE_EIO && n_failures() > n_failed);
 }
 
 static void put_told(struct put *p, int status)
@@ -1664,7 +1664,7 @@ static void put_told(struct put *p, int status)
              "what the store acknowledges it has");
         RULE(status != 0 || !has_journal() || is_journaled(p->stamp),
              "what the store acknowledges the journal has, too");
-        RULE(status == 0 || may_be_told(status, p->n_letters),
+        RULE(status == 0 || may_be_told(status, p->n_letters, w->n_failed),
              "a write behind is stored, or given up");
     } else if (p->ack == CACHE_ACK_JOURNAL && w->behind) {
         RULE(status != 0 || is_journaled(p->stamp),
@@ -1841,7 +1841,7 @@ static void flush_told(struct cache_flush *flush, int status)
     b->busy = false;
     RULE(status != 0 || (all_stored(b->all) && s.n_letters == b->n_letters),
          "what is flushed is stored");
-    RULE(status == 0 || may_be_told(status, b->n_letters),
+    RULE(status == 0 || may_be_told(status, b->n_letters, b->n_failed),
          "a flush ends with all stored, or given up");
     total.flushed++;
     s.step++;
@@ -1859,6 +1859,7 @@ static void do_flush(void)
     b->busy = b->calling = true;
     b->all = s.n_stamps;
     b->n_letters = s.n_letters;
+    b->n_failed = n_failures();
     b->barrier = s.ops->front()->writes.version;
     rc = cache_async_flush(s.ops->base(), &b->base, flush_told);
     trace("flush", 0, b->all, rc);
@@ -2485,8 +2486,8 @@ static void open_half(void)
         if (rc != 0) {
             RULE(rc == UV_EAGAIN && n++ > 0, "init fails with libuv's error");
             RULE(s.loop.handles == (s.prepares ? &s.prepare : NULL) &&
-                     fake_uv_busy_thread(0) == NULL,
-                 "what is not open has no handles and no threads");
+                     fake_uv_busy_thread(0) == NULL && fake_uv.n_locks == 0,
+                 "what is not open has no handles, threads and locks");
         }
     } while (rc != 0);
     fake_uv.fail_in = 0;
@@ -2525,6 +2526,7 @@ static void run(uint64_t seed)
     s.doing = "destroy";
     RULE(s.ops->check() == NULL, s.ops->check());
     RULE(s.ops->front()->claims.n_used == 0, "after close nothing is claimed");
+    RULE(fake_uv.n_locks == 0, "after close there are no locks");
     RULE(s.ops->open() == CACHE_EINVAL, "what is closed is not opened again");
     for (n = 0; n < s.n_keys; n++) {
         struct value v;
