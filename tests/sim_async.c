@@ -289,7 +289,6 @@ static struct {
     const struct ops *ops;
     uv_loop_t loop;
     uv_prepare_t prepare; /* of the program's */
-    struct load *ending;  /* the program is ending it */
     uint64_t close_ms;    /* when it is to be over */
     bool closing, closed, awaits_room;
 
@@ -1345,37 +1344,41 @@ static void in_callback(void)
     s.depth--;
 }
 
+static void fail_batch(struct load *l)
+{
+    struct load *failed[MAX_ITEMS];
+    uint32_t n = 0, batch = l->batch, i;
+
+    for (i = 0; i < MAX_LOADS; i++)
+        if (s.loads[i].state == LOAD_STARTED && s.loads[i].batch == batch) {
+            s.loads[i].state = LOAD_ANSWERED;
+            failed[n++] = &s.loads[i];
+        }
+    s.ops->batch_failed(l, l->status);
+    while (n > 0)
+        failed[--n]->state = LOAD_NONE;
+}
+
 static void end_load(struct load *l)
 {
     static const struct cache_loaded plain = { 0, 0, 0, 0 };
-    struct value v = value_of(l->key, l->stamp);
-    uint32_t key = l->key, batch = l->batch, i;
-    struct load *before = s.ending;
+    struct value v;
 
     if (l->state != LOAD_STARTED)
         return;
     if (!l->has_read)
         read_store(l, percent(s.fail));
     v = value_of(l->key, l->stamp);
-    trace("end load", key, l->stamp, l->status);
+    trace("end load", l->key, l->stamp, l->status);
     total.late += l->overdue == YES;
-    s.ending = l;
     l->state = LOAD_ANSWERED;
     if (l->status == 0)
         s.ops->loaded(l, &v, percent(50) ? &plain : NULL);
     else if (l->status == CACHE_EKEY || percent(50))
         s.ops->load_failed(l, l->status);
-    else { /* all of them */
-        for (i = 0; i < MAX_LOADS; i++)
-            if (s.loads[i].state == LOAD_STARTED && s.loads[i].batch == batch)
-                s.loads[i].state = LOAD_ANSWERED;
-        s.ops->batch_failed(l, l->status);
-        for (i = 0; i < MAX_LOADS; i++)
-            if (s.loads[i].state == LOAD_ANSWERED && s.loads[i].batch == batch)
-                s.loads[i].state = LOAD_NONE;
-    }
+    else
+        fail_batch(l);
     l->state = LOAD_NONE;
-    s.ending = before;
 }
 
 static void load_begins(void *batch, const uint64_t *keys, size_t n,
