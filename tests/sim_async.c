@@ -133,6 +133,7 @@ struct write {
     uint32_t key;
     bool remove, bad; /* bad: it has no encoding */
     bool through, behind, accepted, buried;
+    uint64_t ttl_ms;   /* of its own; 0 = none */
     uint64_t n_failed; /* commits of the journal, when it was accepted */
     uint64_t version;  /* 0 = not known yet */
     int said;
@@ -175,9 +176,9 @@ struct load {
     uint32_t key, index;
     bool ours; /* the program loads, and ends it */
     bool never;
-    uint64_t due_ms;  /* it is overdue */
-    uint64_t end_ms;  /* the program ends it */
-    uint64_t read_ms; /* and looks into the store */
+    uint64_t due_ms; /* it is overdue */
+    uint64_t end_ms; /* the program ends it */
+    uint64_t ttl_ms; /* what it says of the value; 0 = nothing */
     enum tri overtaken, overdue;
     uint32_t batch; /* number of */
     void *handle;
@@ -545,6 +546,8 @@ static void load_begins(void *batch, const uint64_t *keys, size_t n,
     {                                                                          \
         if (value == NULL)                                                     \
             return name##_async_remove(&name##_half, key);                     \
+        if (memcmp(how, &cache__write_default, sizeof *how) == 0)              \
+            return name##_async_put(&name##_half, key, *value);                \
         return name##_async_put_with(&name##_half, key, *value, how);          \
     }                                                                          \
     static int name##_o_put_ack(struct put *p, const struct value *value,      \
@@ -856,8 +859,13 @@ static void value_came(uint32_t key, stamp number)
     const struct write *w = &s.writes[number];
     struct key *k = &s.keys[key];
     uint64_t now_ms = cell_ms(), ttl_ms = fresh->ttl_ms, spare_ms;
-    bool loaded = source_of(key, number) != NULL;
+    const struct load *source = source_of(key, number);
+    bool loaded = source != NULL;
 
+    if (loaded && source->ttl_ms)
+        ttl_ms = source->ttl_ms;
+    if (!loaded && w->ttl_ms) /* or that of the config, from the buffer */
+        ttl_ms = w->behind && ttl_ms ? max_ms(ttl_ms, w->ttl_ms) : w->ttl_ms;
     trace("  came", key, number, 0);
     RULE(number == s.writing || loaded ||
              (w->through && w->said == 0 && !w->overtaken) ||
@@ -879,7 +887,7 @@ static void value_came(uint32_t key, stamp number)
             ms = ms * fresh->refresh_pct / 100;
         k->rested_ms = now_ms + (ms > 2 * s.tick ? ms - 2 * s.tick : 0);
     }
-    if (w->through) /* its life began with the call */
+    if (w->through || w->ttl_ms) /* its life began with the call, perhaps */
         k->rested_ms = 0;
 }
 
@@ -1361,7 +1369,7 @@ static void fail_batch(struct load *l)
 
 static void end_load(struct load *l)
 {
-    static const struct cache_loaded plain = { 0, 0, 0, 0 };
+    struct cache_loaded loaded = { 0, 0, 0, 0 };
     struct value v;
 
     if (l->state != LOAD_STARTED)
@@ -1372,8 +1380,9 @@ static void end_load(struct load *l)
     trace("end load", l->key, l->stamp, l->status);
     total.late += l->overdue == YES;
     l->state = LOAD_ANSWERED;
+    loaded.ttl_ms = l->ttl_ms = percent(20) ? s.tick + below(200) : 0;
     if (l->status == 0)
-        s.ops->loaded(l, &v, percent(50) ? &plain : NULL);
+        s.ops->loaded(l, &v, l->ttl_ms ? &loaded : NULL);
     else if (l->status == CACHE_EKEY || percent(50))
         s.ops->load_failed(l, l->status);
     else
@@ -1780,12 +1789,15 @@ static void do_write(void)
         how.skip_store = true;
     if (percent(10) && !(w->remove && p == NULL))
         how.skip_write = true;
+    if (percent(20))
+        how.ttl_ms = s.tick + below(200);
     if (percent(3) && !(w->remove && p == NULL))
         how.ack = CACHE_ACK_JOURNAL;
     else if (percent(30))
         how.ack = percent(50) ? CACHE_ACK_STORE : CACHE_ACK_MEMORY;
     if (w->remove && p == NULL)
         memset(&how, 0, sizeof how);
+    w->ttl_ms = how.ttl_ms;
     if (s.config.writes == CACHE_ASIDE && is_open() && !how.skip_store &&
         how.ack != CACHE_ACK_JOURNAL && percent(80))
         s.keys[key].stored = number; /* the program's own part */
@@ -2568,6 +2580,17 @@ static void worlds(void)
            (unsigned long long)total.nested,
            (unsigned long long)total.journaled,
            (unsigned long long)total.unjournaled);
+    if (n >= 1000) /* most of these happen in one seed out of ten */
+        CHECK(total.hits > n && total.joined > n && total.stale > n &&
+              total.unstored > n / 10 && total.absent > n && total.errors > n &&
+              total.timeouts > n / 10 && total.cancelled > n / 10 &&
+              total.loads > n && total.overtaken > n &&
+              total.overdue > n / 10 && total.late > n / 10 &&
+              total.queued > n / 10 && total.through > n && total.behind > n &&
+              total.letters > n / 20 && total.lost > n / 200 &&
+              total.flushed > n && total.full > n / 20 &&
+              total.writable > n / 10 && total.nested > n &&
+              total.journaled > n / 20 && total.unjournaled > n / 50);
 }
 
 int main(int argc, char **argv)
