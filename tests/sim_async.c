@@ -864,8 +864,8 @@ static void value_came(uint32_t key, stamp number)
 
     if (loaded && source->ttl_ms)
         ttl_ms = source->ttl_ms;
-    if (!loaded && w->ttl_ms) /* or that of the config, from the buffer */
-        ttl_ms = w->behind && ttl_ms ? max_ms(ttl_ms, w->ttl_ms) : w->ttl_ms;
+    if (!loaded && w->ttl_ms && (number == s.writing || w->through))
+        ttl_ms = w->ttl_ms; /* from the buffer it comes with the config's */
     trace("  came", key, number, 0);
     RULE(number == s.writing || loaded ||
              (w->through && w->said == 0 && !w->overtaken) ||
