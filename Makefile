@@ -49,17 +49,18 @@ ASAN = -O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
-TSAN_TESTS = test_sqlite test_async test_async_load test_async_remote \
-    test_async_write test_journal test_shared test_shared_stress \
-    test_shared_locks test_history test_histogram test_loading_crash \
-    test_loading_shared
+TSAN_TESTS = test_sqlite test_async test_async_load test_async_write \
+    test_async_crash test_async_files test_async_faults test_async_remote test_journal \
+    test_shared test_shared_stress test_shared_locks test_history \
+    test_histogram test_loading_crash test_loading_shared
 CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
 # The others crash processes, have threads or run long: under ASan in check-all.
 asan_later = test_journal test_loading_crash test_loading_model \
-    test_loading_shared test_shared_model test_shared_stress
+    test_loading_shared test_shared_model test_shared_stress test_async_crash \
+    test_async_files test_async_faults
 asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
 tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
@@ -151,9 +152,9 @@ build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
-# The loop of this one is a simulation, too.
+# Its libuv is a simulation, too.
 build/%/sim_async: CFLAGS += -Itests/fake_uv
-build/%/sim_async: tests/fake_uv/uv.h
+$(patsubst %,build/%/sim_async,plain asan clang): tests/fake_uv/uv.h
 
 build/tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
@@ -237,7 +238,7 @@ install:
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cache.pc
 
 format:
-	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc examples/*.c
+	clang-format -i $(HEADERS) tests/*.[ch] tests/*/*.h bench/*.[ch] bench/*.cc examples/*.c
 
 clean:
 	rm -rf build

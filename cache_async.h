@@ -61,7 +61,9 @@
  *     used directly; what waits for others (name_load, name_flush, a name_put
  *     that goes to the store) would wait for ever.
  *   - Values that own memory: what *out points to is sure to be there until the
- *     callback returns, as long as nobody writes the key in it.
+ *     callback returns, unless something is written first, which may evict it:
+ *     in it, in that of another who waited for the key, or, with always_async,
+ *     since the fetch.
  *
  * ERRORS
  *   CACHE_E* of the library, unchanged from where they arose, and of libuv
@@ -553,6 +555,7 @@ CACHE_COLD size_t cache__async_place(struct cache_async *a, unsigned char *base)
         cache__place(&at, a->config.n_groups, sizeof(struct cache_load_queue));
     size_t key = cache__place(&at, 1, type->key_bytes);
     size_t value = cache__place(&at, 1, type->value_bytes);
+    size_t unread = cache__place(&at, 1, type->value_bytes);
 
     if (base != NULL) {
         a->flights = (struct cache_flight *)(void *)(base + flights);
@@ -561,6 +564,7 @@ CACHE_COLD size_t cache__async_place(struct cache_async *a, unsigned char *base)
         a->queues = (struct cache_load_queue *)(void *)(base + queues);
         a->key_object = base + key;
         a->value_object = base + value;
+        a->unread_object = base + unread;
     }
     cache__async_place_loads(a, base, &at);
     cache__async_place_writes(a, base, &at);
@@ -599,6 +603,9 @@ CACHE_COLD void cache__async_take_over(struct cache_async *a)
     struct cache_front *f = a->front;
     uint64_t now_ms = cache__clock_ms(&f->clock);
 
+#ifdef CACHE__THREADS
+    cache__front_recall(f); /* what init has sent is not of this half */
+#endif
     a->threads_before = f->threads;
     a->claim_ms_before = f->config.claim_ms;
     f->threads = false;
@@ -677,7 +684,8 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
  * Calls back when every write that was accepted before is at the store; they
  * are sent at once.  cb's status is 0; CACHE_EDEADLETTER if a write was given up
  * meanwhile; CACHE_ECLOSED if close came first, and the journal has them; or the
- * journal's error: the store has them, but not for sure after a crash.
+ * journal's error: the store has them, but not for sure after a crash.  Without
+ * write-behind it calls back at once: each write has a callback of its own.
  * Returns 0; CACHE_EINVAL; UV_ECANCELED after close: then cb is never called.
  * *flush is the library's until cb, in which it may be used again.
  */
@@ -1077,7 +1085,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *   Gives a cache that is initialised to a loop.  config may be NULL.  Without
  *   a loader, or one that loads, config.store of the cache is what loads; or
  *   .load or .load_many of its type, on a thread.  Unless config.cache of *c
- *   has a clock, its time is uv_now from now on.
+ *   has a clock, its time is uv_now from now on.  Waits for writes that *c has
+ *   sent to the store before.
  *   Returns 0; CACHE_EINVAL (NULL, not open, on a loop already, groups without
  *   .group_by), CACHE_ENOSTORE (nothing loads), CACHE_ELIMIT, CACHE_EOWNER (its
  *   keys are pointers, and it has no .key_copy), CACHE_ENOMEM, CACHE_ESIZE, or

@@ -293,6 +293,7 @@ struct cache_async {
     bool threads_before;
 
     void *key_object, *value_object; /* room for one that is on its way */
+    void *unread_object; /* and for the value that a refresh finds */
     void *memory;
 };
 

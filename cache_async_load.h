@@ -639,7 +639,7 @@ CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key)
     if (a->state != CACHE_ASYNC_OPEN)
         return UV_ECANCELED;
     memset(&f, 0, sizeof f);
-    f.out = a->value_object;
+    f.out = a->unread_object;
     f.how.skip_read = true;
     rc = cache__async_ask(a, &f, key, a->front->type->hash(a->front, key),
                           &record);

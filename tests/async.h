@@ -19,16 +19,22 @@
 #include "fake_store.h"
 #include "test.h"
 
-static uint32_t n_left; /* values that have left the cache */
+static uint32_t n_left;      /* values that have left the caches */
+static uint64_t last_left;   /* one of them */
+static bool leaving_is_slow; /* it takes 100 ns */
 
 static inline void on_leave(const uint64_t *key, uint64_t *value,
                             enum cache_cause cause, void *user)
 {
+    uint64_t until_ns = leaving_is_slow ? uv_hrtime() + 100 : 0;
+
     (void)key;
-    (void)value;
     (void)cause;
     (void)user;
-    n_left++;
+    (void)__atomic_add_fetch(&n_left, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&last_left, *value, __ATOMIC_RELAXED);
+    while (leaving_is_slow && uv_hrtime() < until_ns)
+        ;
 }
 
 CACHE_DEFINE_LOADING_WITH(plain, uint64_t, uint64_t, cache_hash_u64,
@@ -90,6 +96,7 @@ static inline void set_up_config(size_t capacity)
     wall_ms = 1000000;
     cache_ms = 0;
     n_left = 0;
+    leaving_is_slow = false;
     n_dead = n_closed = 0;
     n_lost = 0;
 }

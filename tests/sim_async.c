@@ -156,10 +156,9 @@ struct key {
 
     bool there; /* the cells have a value, as the events say */
     stamp stamp;
-    uint64_t came;               /* the iteration in which it came */
-    uint64_t fresh_ms, dead_ms;  /* not later */
-    uint64_t rested_ms;          /* no load begins before; 0 = one may */
-    uint64_t absent_ms;          /* it is known to be absent, not longer */
+    uint64_t came;              /* the iteration in which it came */
+    uint64_t fresh_ms, dead_ms; /* not later */
+    uint64_t rested_ms;         /* no load begins before; 0 = one may */
     struct failure failures[N_FAILURES];
     uint64_t landed; /* the step in which a load ended */
     stamp landed_stamp;
@@ -293,7 +292,7 @@ static struct {
 
     /* How this world is. */
     enum loads by;
-    bool byte_store, skips, prepares, holds_clock;
+    bool byte_store, skips, prepares;
     uint32_t latency, fail, time_out, refuse, never, at_once, in_callbacks;
     const char *doing;
 } s;
@@ -301,8 +300,8 @@ static struct {
 /* Over all seeds: a simulation in which nothing happens proves nothing. */
 static struct {
     uint64_t steps, hits, stale, told, unstored, absent, errors, timeouts,
-        softened, cancelled, joined, loads, overtaken, overdue, late, through,
-        behind, letters, lost, flushed, full, writable, nested, queued;
+        cancelled, joined, loads, overtaken, overdue, late, through, behind,
+        letters, lost, flushed, full, writable, nested, queued;
 } total;
 
 static bool tracing; /* --trace */
@@ -327,10 +326,11 @@ static void fake_uv_broken(const char *rule)
 static void trace(const char *what, uint32_t key, stamp number, int rc)
 {
     if (tracing)
-        printf("%7llu ms, loop %llu, step %3llu, %.*s%s: key %u, stamp %u: %d\n",
-               (unsigned long long)fake_uv.now_ms,
-               (unsigned long long)s.loop.time, (unsigned long long)s.step,
-               2 * (int)s.depth, "                ", what, key, number, rc);
+        printf(
+            "%7llu ms, loop %llu, step %3llu, %.*s%s: key %u, stamp %u: %d\n",
+            (unsigned long long)fake_uv.now_ms, (unsigned long long)s.loop.time,
+            (unsigned long long)s.step, 2 * (int)s.depth, "                ",
+            what, key, number, rc);
 }
 
 static uint32_t below(uint32_t n)
@@ -777,7 +777,11 @@ static struct load *start_load(uint64_t key)
                  l->overdue != NO || l->due_ms <= s.loop.time,
              "one load of a key is under way");
     }
-    RULE(queued != NULL, "what is loaded was claimed");
+    RULE(queued != NULL || on_threads(), "what is loaded was claimed");
+    if (queued == NULL) { /* a thread may be slow */
+        queued = new_load((uint32_t)key);
+        queued->overtaken = queued->overdue = MAYBE;
+    }
     for (l = s.loads; l < s.loads + MAX_LOADS && n > 1 && on_threads(); l++)
         if (l->state == LOAD_QUEUED && l->key == key) {
             l->overtaken = MAYBE; /* which is which depends on threads */
@@ -786,9 +790,9 @@ static struct load *start_load(uint64_t key)
     RULE(!is_behind() || k->newest <= k->confirmed || queued->overtaken != NO,
          "a dirty key is not loaded");
     queued->state = LOAD_STARTED;
-    queued->due_ms = sum_ms(s.loop.time, s.async.load_timeout_ms
-                                             ? s.async.load_timeout_ms
-                                             : s.config.claim_ms);
+    queued->due_ms =
+        sum_ms(s.loop.time, s.async.load_timeout_ms ? s.async.load_timeout_ms
+                                                    : s.config.claim_ms);
     total.loads++;
     return queued;
 }
@@ -845,7 +849,6 @@ static void value_came(uint32_t key, stamp number)
     k->came = s.iteration;
     k->fresh_ms = ttl_ms ? now_ms + ttl_ms : CACHE_NEVER;
     k->dead_ms = sum_ms(k->fresh_ms, spare_ms);
-    k->absent_ms = 0;
     k->rested_ms = CACHE_NEVER;
     if (ttl_ms != 0) {
         uint64_t ms = ttl_ms - ttl_ms * fresh->jitter_pct / 100;
@@ -876,8 +879,8 @@ static void load_ended(uint32_t key, const struct value *value, int status)
         if (l->state == LOAD_QUEUED && l->overdue != YES)
             queued = older(queued, l);
         if ((l->state == LOAD_STARTED ||
-             (l->state == LOAD_ANSWERED && !l->ours)) && l->overdue != YES &&
-            (on_threads() || l->due_ms <= s.loop.time))
+             (l->state == LOAD_ANSWERED && !l->ours)) &&
+            l->overdue != YES && (on_threads() || l->due_ms <= s.loop.time))
             sent = older(sent, l);
     }
     if (status == CACHE_ETIMEOUT && (sent || queued)) {
@@ -908,9 +911,8 @@ static void load_ended(uint32_t key, const struct value *value, int status)
     }
     if (doubtful || s.skips)
         return;
-    ttl_ms = status == CACHE_EKEY ? fresh->negative_ttl_ms : fresh->error_ttl_ms;
-    if (status == CACHE_EKEY)
-        k->absent_ms = cell_ms() + ttl_ms;
+    ttl_ms =
+        status == CACHE_EKEY ? fresh->negative_ttl_ms : fresh->error_ttl_ms;
     if (k->there && k->dead_ms != CACHE_NEVER)
         k->rested_ms = 0; /* it may be gone before */
     else if (ttl_ms > 2 * s.tick)
@@ -1195,7 +1197,8 @@ static int sim_submit(struct cache_store *store,
         p->version = item->version;
         if (item->op == CACHE_STORE_GET) {
             n_gets++;
-            RULE(n_groups < 2 || i == 0 || group_of(&key, &s) % n_groups == group,
+            RULE(n_groups < 2 || i == 0 ||
+                     group_of(&key, &s) % n_groups == group,
                  "a batch is of one group");
             group = n_groups < 2 ? 0 : group_of(&key, &s) % n_groups;
             p->load = start_load(key);
@@ -1595,8 +1598,7 @@ static bool all_stored(stamp all)
     stamp i;
 
     for (i = 1; i <= all; i++)
-        if (s.writes[i].behind && s.writes[i].accepted &&
-            !s.writes[i].buried &&
+        if (s.writes[i].behind && s.writes[i].accepted && !s.writes[i].buried &&
             s.keys[s.writes[i].key].stored < i)
             return false;
     return true;
@@ -1622,7 +1624,7 @@ static void put_told(struct put *p, int status)
         if (status == 0)
             raise_floor(k, p->stamp, false);
     } else if (p->ack == CACHE_ACK_STORE && w->behind) {
-        RULE(status != 0 || all_stored(p->all),
+        RULE(status != 0 || (all_stored(p->all) && s.n_letters == p->n_letters),
              "what the store acknowledges it has");
         RULE(status == 0 || (status == CACHE_EDEADLETTER &&
                              (s.n_letters > p->n_letters || s.closing)),
@@ -1774,8 +1776,7 @@ static void do_invalidate(bool all)
         s.ops->invalidate_key(key, how);
     for (i = all ? 0 : key; i < (all ? s.n_keys : key + 1); i++) {
         overtake(i, YES, !all || how == CACHE_INVALIDATE_HARD);
-        raise_floor(&s.keys[i], s.keys[i].stored,
-                    how == CACHE_INVALIDATE_SOFT);
+        raise_floor(&s.keys[i], s.keys[i].stored, how == CACHE_INVALIDATE_SOFT);
     }
 }
 
@@ -1787,7 +1788,8 @@ static void flush_told(struct cache_flush *flush, int status)
     trace("flushed", 0, b->all, status);
     RULE(b->busy && !b->calling, "an answer comes once, and later");
     b->busy = false;
-    RULE(status != 0 || all_stored(b->all), "what is flushed is stored");
+    RULE(status != 0 || (all_stored(b->all) && s.n_letters == b->n_letters),
+         "what is flushed is stored");
     RULE(status == 0 || (status == CACHE_EDEADLETTER &&
                          (s.n_letters > b->n_letters || s.closing)),
          "a flush ends with all stored, or given up");
@@ -2030,8 +2032,8 @@ static void check_wait(bool waits, bool sleeps)
                   s.writes[s.puts[i].stamp].behind),
              "a write is acknowledged by memory before the loop waits");
     for (i = 0; i < N_WRITES && is_behind(); i++)
-        RULE(!s.puts[i].busy || !cache_wb_is_stored(&a->front->writes,
-                                                    s.puts[i].barrier),
+        RULE(!s.puts[i].busy ||
+                 !cache_wb_is_stored(&a->front->writes, s.puts[i].barrier),
              "what is stored is acknowledged before the loop waits");
     for (i = 0; i < N_FLUSHES && is_behind(); i++)
         RULE(!s.barriers[i].busy ||
@@ -2267,8 +2269,7 @@ static void draw_behind(struct cache_loading_config *c)
 static void draw_cache(void)
 {
     static const enum cache_strategy writes[] = {
-        CACHE_ASIDE, CACHE_WRITE_THROUGH, CACHE_WRITE_BEHIND,
-        CACHE_WRITE_AROUND
+        CACHE_ASIDE, CACHE_WRITE_THROUGH, CACHE_WRITE_BEHIND, CACHE_WRITE_AROUND
     };
     struct cache_loading_config *c = &s.config;
 
@@ -2295,8 +2296,8 @@ static void draw_cache(void)
     s.key_codec = cache_raw_object(sizeof(uint64_t));
     s.value_codec = cache_raw_object(sizeof(struct value));
     s.value_codec.encode = encode_value;
-    s.byte_store = s.ops->bytes &&
-                   (c->writes != CACHE_ASIDE || c->reads != CACHE_ASIDE);
+    s.byte_store =
+        s.ops->bytes && (c->writes != CACHE_ASIDE || c->reads != CACHE_ASIDE);
     if (s.byte_store) {
         s.store.name = "simulated";
         s.store.capabilities = percent(40) ? CACHE_STORE_BLOCKS : 0;
@@ -2385,8 +2386,9 @@ static void live(void)
     uv_run_mode mode;
 
     while (!s.closed) {
-        mode = percent(70) ? UV_RUN_DEFAULT
-                           : percent(50) ? UV_RUN_ONCE : UV_RUN_NOWAIT;
+        mode = percent(70)   ? UV_RUN_DEFAULT
+               : percent(50) ? UV_RUN_ONCE
+                             : UV_RUN_NOWAIT;
         RULE(++s.iteration < 200000, "a program comes to an end");
         if (uv_run(&s.loop, mode) == 0)
             check_idle();
@@ -2397,6 +2399,25 @@ static void live(void)
         uv_close((uv_handle_t *)&s.prepare, close_prepare);
     (void)uv_run(&s.loop, UV_RUN_DEFAULT);
     RULE(uv_loop_close(&s.loop) == 0, "after close nothing is open");
+}
+
+/* Also where libuv refuses something: then nothing is left of it. */
+static void open_half(void)
+{
+    uint32_t n = percent(10) ? 1 : 0;
+    int rc;
+
+    do {
+        fake_uv.fail_in = n;
+        rc = s.ops->open();
+        if (rc != 0) {
+            RULE(rc == UV_EAGAIN && n++ > 0, "init fails with libuv's error");
+            RULE(s.loop.handles == (s.prepares ? &s.prepare : NULL) &&
+                     fake_uv_busy_thread(0) == NULL,
+                 "what is not open has no handles and no threads");
+        }
+    } while (rc != 0);
+    fake_uv.fail_in = 0;
 }
 
 static void run(uint64_t seed)
@@ -2416,18 +2437,18 @@ static void run(uint64_t seed)
     draw_half();
     s.acts = 20 + below(150);
     s.doing = "init";
-    n = below(2);
-    if (s.prepares) {
+    if (s.prepares) { /* not referenced: it does not keep the loop alive */
         (void)uv_prepare_init(&s.loop, &s.prepare);
         (void)uv_prepare_start(&s.prepare, on_prepare);
         uv_unref((uv_handle_t *)&s.prepare);
     }
     RULE(s.ops->init(&s.config) == 0, "init succeeds");
-    RULE(s.ops->open() == 0, "init of the loop half succeeds");
+    open_half();
     live();
     s.doing = "destroy";
     RULE(s.ops->check() == NULL, s.ops->check());
     RULE(s.ops->front()->claims.n_used == 0, "after close nothing is claimed");
+    RULE(s.ops->open() == CACHE_EINVAL, "what is closed is not opened again");
     for (n = 0; n < s.n_keys; n++) {
         struct value v;
 
@@ -2453,11 +2474,9 @@ static void worlds(void)
            (unsigned long long)n, (unsigned long long)total.steps,
            (unsigned long long)total.hits, (unsigned long long)total.joined,
            (unsigned long long)total.told, (unsigned long long)total.stale,
-           (unsigned long long)total.unstored,
-           (unsigned long long)total.absent, (unsigned long long)total.errors,
-           (unsigned long long)total.timeouts,
-           (unsigned long long)total.cancelled,
-           (unsigned long long)total.loads,
+           (unsigned long long)total.unstored, (unsigned long long)total.absent,
+           (unsigned long long)total.errors, (unsigned long long)total.timeouts,
+           (unsigned long long)total.cancelled, (unsigned long long)total.loads,
            (unsigned long long)total.overtaken,
            (unsigned long long)total.overdue, (unsigned long long)total.late,
            (unsigned long long)total.queued, (unsigned long long)total.through,

@@ -843,6 +843,140 @@ static void many_at_once(void)
     CHECK_EQ(n_many, 1);
 }
 
+/* --- time ---------------------------------------------------------------- */
+
+/* The loop's time stands still while it does not turn. */
+static void the_clock_is_the_loops(void)
+{
+    uint64_t out;
+
+    prepare(10);
+    load_with(load_later);
+    caching.cache.tick_ms = 1;
+    caching.freshness.ttl_ms = 10;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    uv_sleep(15);
+    CHECK_EQ(ask(&asks[0], 5), 1);
+    turn(1);
+    CHECK_EQ(plain_fetch(&half, &asks[0].req, 5, &out, answered), 0);
+    turn(1);
+    plain_loaded(batches[0], 0, 51);
+    CHECK_EQ(held(5), 51);
+    CHECK_EQ(cache_async_close(&half.base, on_close), 0);
+    run();
+    CHECK_EQ(plain_get(&cache, 5, &out), CACHE_FOUND); /* it may be read on */
+    uv_sleep(15); /* by the system's clock again */
+    CHECK_EQ(plain_get(&cache, 5, &out), CACHE_EKEY);
+    tear_down();
+}
+
+static void a_clock_of_the_program_stays(void)
+{
+    static uint64_t now_ms;
+    uint64_t before;
+
+    prepare(10);
+    load_with(load_later);
+    caching.cache.tick_ms = 1;
+    caching.cache.now_ms = &now_ms;
+    caching.freshness.ttl_ms = 10;
+    before = now_ms;
+    begin();
+    CHECK_EQ(plain_async_put(&half, 5, 50), 0);
+    turn_for(15);
+    CHECK_EQ(held(5), 50);
+    now_ms = before + 11;
+    CHECK_EQ(held(5), 0);
+    tear_down();
+}
+
+static void nothing(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+/* What has expired goes in steps, between which the loop turns. */
+static void sweeping(void)
+{
+    uint64_t i, n_steps = 0;
+    uint32_t before;
+    uv_timer_t alive; /* a loop of which all handles are idle does not turn */
+
+    prepare(1000);
+    load_with(load_later);
+    own_clock();
+    caching.freshness.ttl_ms = 10;
+    config.sweep_ms = 1;
+    config.loop_budget_us = 1; /* one look at the clock: 64 entries */
+    begin();
+    for (i = 0; i < 1000; i++)
+        CHECK_EQ(plain_async_put(&half, i, 1), 0);
+    run(); /* it keeps no loop alive */
+    CHECK_EQ(uv_timer_init(&loop, &alive), 0);
+    CHECK_EQ(uv_timer_start(&alive, nothing, 1000000, 0), 0);
+    leaving_is_slow = true;
+    cache_ms += 20;
+    do {
+        before = n_left;
+        UNTIL(n_left != before);
+        CHECK(n_left - before <= 64);
+        n_steps++;
+    } while (n_left < 1000);
+    CHECK(n_steps >= 16);
+    CHECK_EQ(plain_len(&cache), 0);
+    for (i = 0; i < 500; i++)
+        CHECK_EQ(plain_async_put(&half, i, 1), 0);
+    plain_async_invalidate(&half, CACHE_INVALIDATE_HARD);
+    CHECK_EQ(plain_len(&cache), 500);
+    before = n_left;
+    UNTIL(plain_len(&cache) == 0);
+    CHECK_EQ(n_left - before, 500);
+    uv_close((uv_handle_t *)&alive, NULL);
+    tear_down();
+}
+
+/* Nothing that waits is forgotten, and nothing else keeps a loop alive. */
+static void who_keeps_the_loop_alive(void)
+{
+    prepare(10);
+    load_with(load_later);
+    config.load_timeout_ms = 20;
+    begin();
+    CHECK_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0); /* nothing is to be done */
+    CHECK_EQ(ask(&asks[0], 5), 0);
+    CHECK(uv_run(&loop, UV_RUN_NOWAIT) != 0); /* a load is under way */
+    run();
+    CHECK_EQ(asks[0].status, CACHE_ETIMEOUT);
+    tear_down();
+}
+
+static void refreshes_another(struct plain_request *req, int status)
+{
+    answered(req, status);
+    CHECK_EQ(plain_async_refresh(&half, 2), 0);
+}
+
+/* What a refresh finds is nobody's: least of all the value that is being told.
+ */
+static void a_refresh_inside_a_callback(void)
+{
+    set_up(10);
+    stored(1, 10);
+    store.hold = true;
+    CHECK_EQ(ask_with(&asks[0], 1, 0, refreshes_another), 0);
+    turn(1);
+    plain_async_invalidate_key(&half, 1, CACHE_INVALIDATE_HARD);
+    CHECK_EQ(plain_async_put(&half, 2, 20), 0);
+    store.hold = false;
+    fake_release(&store);
+    UNTIL(asks[0].n_calls == 1);
+    CHECK_EQ(asks[0].status, CACHE_FOUND_UNSTORED);
+    CHECK_EQ(n_left, 1);
+    CHECK_EQ(last_left, 10);
+    tear_down();
+}
+
 /* --- put, remove, flush -------------------------------------------------- */
 
 static int n_flushed, flush_status;
@@ -1160,6 +1294,7 @@ static void expiry_goes_to_the_store_and_back(void)
     CHECK_EQ(plain_async_put_ttl(&half, 3, 30, CACHE_NEVER), 0);
     CHECK_EQ(plain_async_put_ttl(&half, 4, 40, 0), CACHE_ETTL);
     CHECK_EQ(held(4), 0);
+    cache_ms += caching.write_behind.interval_ms;
     run();
     CHECK_EQ(store.rows[1].expires_ms, 0);
     CHECK_EQ(store.rows[2].expires_ms, wall_ms + 100);
@@ -1545,6 +1680,97 @@ static void several_at_once(void)
     plain_destroy(&caches[1]);
 }
 
+/* A loop, a cache and a store with a thread of its own, in a thread. */
+struct island {
+    uv_thread_t thread;
+    uv_loop_t loop;
+    struct fake_store store;
+    struct plain cache;
+    struct plain_async half;
+    struct plain_request reqs[100];
+    uint64_t outs[100], n_lost, n_wrong;
+    int rc;
+};
+
+static void island_closed(struct cache_async *a, uint64_t lost)
+{
+    ((struct island *)a->data)->n_lost = lost;
+}
+
+static void island_answered(struct plain_request *req, int status)
+{
+    struct island *at = (struct island *)req->data;
+    uint64_t key = (uint64_t)(req - at->reqs);
+
+    at->n_wrong += status < 0 || at->outs[key] != key * 3;
+}
+
+static void island_round(struct island *at, uint64_t n)
+{
+    uint64_t key;
+
+    for (key = 0; key < n; key++) {
+        struct plain_request *req = &at->reqs[key];
+        int rc =
+            plain_fetch(&at->half, req, key, &at->outs[key], island_answered);
+
+        if (rc != 0)
+            at->n_wrong += rc < 0 || at->outs[key] != key * 3;
+    }
+    at->rc |= uv_run(&at->loop, UV_RUN_DEFAULT);
+}
+
+/* CHECK is for the main thread: this one counts. */
+static void island_run(void *arg)
+{
+    struct island *at = (struct island *)arg;
+    uint64_t key;
+    int round;
+
+    at->rc = uv_loop_init(&at->loop);
+    at->rc |= plain_async_init(&at->half, &at->loop, &at->cache, NULL, NULL);
+    at->half.base.data = at;
+    for (key = 0; key < 100; key++) {
+        at->reqs[key].data = at;
+        at->rc |= plain_async_put(&at->half, key, key * 3);
+    }
+    for (round = 0; round < 5; round++)
+        island_round(at, 100);
+    at->rc |= cache_async_close(&at->half.base, island_closed);
+    at->rc |= uv_run(&at->loop, UV_RUN_DEFAULT);
+    at->rc |= uv_loop_close(&at->loop);
+}
+
+static void two_loops_in_two_threads(void)
+{
+    static struct island islands[2];
+    uint64_t key;
+    int i;
+
+    set_up_config(30);
+    for (i = 0; i < 2; i++) {
+        memset(&islands[i], 0, sizeof islands[i]);
+        fake_init(&islands[i].store);
+        fake_start(&islands[i].store);
+        caching.store = &islands[i].store.store;
+        CHECK_EQ(plain_init(&islands[i].cache, &caching), 0);
+    }
+    for (i = 0; i < 2; i++)
+        CHECK_EQ(uv_thread_create(&islands[i].thread, island_run, &islands[i]),
+                 0);
+    for (i = 0; i < 2; i++) {
+        CHECK_EQ(uv_thread_join(&islands[i].thread), 0);
+        fake_stop(&islands[i].store);
+        CHECK_EQ(islands[i].rc, 0);
+        CHECK_EQ(islands[i].n_wrong, 0);
+        CHECK_EQ(islands[i].n_lost, 0);
+        for (key = 0; key < 100; key++)
+            CHECK_EQ(islands[i].store.rows[key].value, key * 3);
+        CHECK_SOUND(plain_check(&islands[i].cache));
+        plain_destroy(&islands[i].cache);
+    }
+}
+
 /* --- everything at random, with a store on a thread, and with SQLite ----- */
 
 #define RANDOM_KEYS 200
@@ -1769,6 +1995,11 @@ static const struct test tests[] = {
     TEST(claims_of_the_program),
     TEST(claims_exhausted),
     TEST(many_at_once),
+    TEST(the_clock_is_the_loops),
+    TEST(a_clock_of_the_program_stays),
+    TEST(sweeping),
+    TEST(who_keeps_the_loop_alive),
+    TEST(a_refresh_inside_a_callback),
     TEST(put_is_seen_at_once_and_stored_later),
     TEST(a_write_under_way_is_read),
     TEST(write_kills_the_load),
@@ -1792,6 +2023,7 @@ static const struct test tests[] = {
     TEST(wrong_configs),
     TEST(every_failed_allocation),
     TEST(several_at_once),
+    TEST(two_loops_in_two_threads),
     TEST(random_with_a_thread),
     TEST(random_with_sqlite),
 };

@@ -94,9 +94,9 @@ typedef struct fake_uv_thread {
 static struct {
     uint64_t now_ms; /* the time that it is */
     uint64_t n_looks;
-    bool newer;          /* libuv 1.45 and 1.49 */
-    uint32_t fail_in;    /* so many calls until one that may fail does; 0 = no */
-    bool in_loop;        /* uv_run is on the stack */
+    bool newer;       /* libuv 1.45 and 1.49 */
+    uint32_t fail_in; /* so many calls until one that may fail does; 0 = no */
+    bool in_loop;     /* uv_run is on the stack */
     uv_thread_t *thread; /* that is being run */
     bool may_sleep;
     jmp_buf leave;
