@@ -1,6 +1,6 @@
 /*
- * test_async_write.c - writes on a loop: aside, through, around and behind, what
- * acknowledges them, a journal, callbacks and stores that block, and closing.
+ * test_async_write.c - writes on a loop: aside, through, around and behind,
+ * what acknowledges them, a journal, callbacks and stores that block, closing.
  * Each test ends with uv_loop_close() == 0: nothing was left open.
  *
  * SPDX-License-Identifier: MIT
