@@ -905,38 +905,46 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 
 /* Reading. */
 #define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
-    /* With a key of its own, so that a hit's stays in registers. */           \
-    CACHE_COLD int name##__fetch_slowly(                                       \
+    CACHE_UNUSED static inline int name##_fetch_with(                          \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, const struct cache_fetch_options *options,          \
         name##_fetch_cb cb)                                                    \
+    {                                                                          \
+        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
+            return UV_ECANCELED;                                               \
+        CACHE_ASSERT(cb != NULL);                                              \
+        req->cb = cb;                                                          \
+        req->base.many = NULL;                                                 \
+        return cache__async_fetch(                                             \
+            &a->base, &req->base, &key,                                        \
+            name##__cells__hash(&a->cache->cells.base, &key), out, options,    \
+            false);                                                            \
+    }                                                                          \
+    /* With a key of its own, so that a hit's stays in registers. */           \
+    CACHE_COLD int name##__fetch_slowly(                                       \
+        struct name##_async *a, struct name##_request *req, name##_key key,    \
+        name##_value *out, name##_fetch_cb cb, bool absent_)                   \
     {                                                                          \
         CACHE_ASSERT(cb != NULL);                                              \
         req->cb = cb;                                                          \
         req->base.many = NULL;                                                 \
         return cache__async_fetch(                                             \
             &a->base, &req->base, &key,                                        \
-            name##__cells__hash(&a->cache->cells.base, &key), out, options);   \
-    }                                                                          \
-    CACHE_UNUSED static inline int name##_fetch_with(                          \
-        struct name##_async *a, struct name##_request *req, name##_key key,    \
-        name##_value *out, const struct cache_fetch_options *options,          \
-        name##_fetch_cb cb)                                                    \
-    {                                                                          \
-        return a->base.state == CACHE_ASYNC_OPEN                               \
-                   ? name##__fetch_slowly(a, req, key, out, options, cb)       \
-                   : UV_ECANCELED;                                             \
+            name##__cells__hash(&a->cache->cells.base, &key), out, NULL,       \
+            absent_);                                                          \
     }                                                                          \
     CACHE_UNUSED static inline int name##_fetch(                               \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, name##_fetch_cb cb)                                 \
     {                                                                          \
+        uint64_t hash_;                                                        \
+        uint32_t slot_;                                                        \
         if (a->base.state != CACHE_ASYNC_OPEN)                                 \
             return UV_ECANCELED;                                               \
-        if (!name##__hit(a->cache, &key,                                       \
-                         name##__cells__hash(&a->cache->cells.base, &key),     \
-                         out))                                                 \
-            return name##__fetch_slowly(a, req, key, out, NULL, cb);           \
+        hash_ = name##__cells__hash(&a->cache->cells.base, &key);              \
+        slot_ = name##__cells__find(&a->cache->cells, &key, hash_);            \
+        if (!name##__hit_at(a->cache, slot_, hash_, out))                      \
+            return name##__fetch_slowly(a, req, key, out, cb, slot_ == 0);     \
         req->base.status = CACHE_FOUND;                                        \
         return 1;                                                              \
     }                                                                          \

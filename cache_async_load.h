@@ -565,10 +565,11 @@ CACHE_COLD void cache__async_check_loads(struct cache_async *a)
 
 /* --- fetch --------------------------------------------------------------- */
 
-/* Asks the front.  Returns an enum cache_found, an error, or CACHE__PENDING:
- * then *record is the claim to wait for. */
+/* Asks the front; `absent`: the cells are known to have nothing.  Returns an
+ * enum cache_found, an error, or CACHE__PENDING: then *record is the claim to
+ * wait for. */
 CACHE_WARM int cache__async_ask(struct cache_async *a, struct cache_fetch *f,
-                                const void *key, uint64_t hash,
+                                const void *key, uint64_t hash, bool absent,
                                 uint32_t *record)
 {
     struct cache__reader look = cache__reader_of(key, hash, f->out, &f->how);
@@ -576,6 +577,7 @@ CACHE_WARM int cache__async_ask(struct cache_async *a, struct cache_fetch *f,
     int answer;
 
     look.keep_old = true;
+    look.absent = absent;
     look.claim = f->how.skip_store ? NULL : &claim;
     answer = cache__front_ask(a->front, &look);
     if (claim.ticket != 0)
@@ -600,7 +602,8 @@ static const struct cache_fetch_options cache__fetch_default CACHE_UNUSED = {
 /* What the cells do not have at once: name_fetch, without the type. */
 CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
                                   const void *key, uint64_t hash, void *out,
-                                  const struct cache_fetch_options *options)
+                                  const struct cache_fetch_options *options,
+                                  bool absent)
 {
     uint64_t soft_ms;
     uint32_t record = 0;
@@ -610,7 +613,7 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
     f->async = a;
     f->out = out;
     f->how = options->reading;
-    rc = cache__async_ask(a, f, key, hash, &record);
+    rc = cache__async_ask(a, f, key, hash, absent, &record);
     f->due_ms = f->deadline_ms = CACHE_NEVER;
     f->status = rc;
     f->ring.next = NULL;
@@ -642,7 +645,7 @@ CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key)
     f.out = a->unread_object;
     f.how.skip_read = true;
     rc = cache__async_ask(a, &f, key, a->front->type->hash(a->front, key),
-                          &record);
+                          false, &record);
     return rc < 0 ? rc : 0;
 }
 
@@ -668,7 +671,7 @@ cache__async_fetch_many(struct cache_async *a, struct cache_fetch_many *many,
         f->many = many;
         many->n_left += cache__async_fetch(a, f, key, type->hash(a->front, key),
                                            (char *)out + i * type->value_bytes,
-                                           options) == 0;
+                                           options, false) == 0;
     }
     return many->n_left == 0;
 }
@@ -692,7 +695,7 @@ CACHE_COLD void cache__flight_ask_again(struct cache_async *a,
     while (!cache__ring_empty(waiters)) {
         struct cache_fetch *f = cache__fetch_of(waiters->next);
         uint32_t record = 0;
-        int rc = cache__async_ask(a, f, key, hash, &record);
+        int rc = cache__async_ask(a, f, key, hash, false, &record);
 
         if (rc == CACHE__PENDING) {
             cache__ring_remove(&f->ring);

@@ -42,6 +42,7 @@ struct cache__reader {
     bool keep_old; /* a value that this reader loads anew is copied, too */
     bool fallback; /* anything that may be served is */
     bool quiet;    /* and that does not count as a use */
+    bool absent;   /* the cells have nothing: the caller has looked */
 
     struct cache_front *f;
     struct cache_moment at;
@@ -364,7 +365,8 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
     look->at = cache__front_moment(f);
     look->dirty = dirty != NULL;
     look->claimed = cache__front_claimed(f, look->record);
-    if (!f->type->visit(f, look->key, look->hash, cache__front_see, look))
+    if (look->absent ||
+        !f->type->visit(f, look->key, look->hash, cache__front_see, look))
         look->answer =
             cache_decide(NULL, &look->at, look->dirty, look->claimed);
     if (look->dirty && !look->served)

@@ -852,10 +852,9 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
     {                                                                          \
         CACHE__PREFETCH(cache__group(&c->cells.base, hash_));                  \
     }                                                                          \
-    CACHE_INLINE bool name##__hit(struct name *c, const name##_key *key,       \
-                                  uint64_t hash_, name##_value *out)           \
+    CACHE_INLINE bool name##__hit_at(struct name *c, uint32_t slot_,           \
+                                     uint64_t hash_, name##_value *out)        \
     {                                                                          \
-        uint32_t slot_ = name##__cells__find(&c->cells, key, hash_);           \
         const struct name##_cell *cell_ = &c->cells.nodes[slot_].value;        \
         struct cache_moment at_;                                               \
         if (slot_ == 0 || c->front.idles)                                      \
@@ -868,6 +867,12 @@ CACHE_COLD const char *cache__front_check(struct cache_front *f)
         cache__count(name##__cells__options, &c->cells.base.stats.hits);       \
         *out = cell_->value;                                                   \
         return true;                                                           \
+    }                                                                          \
+    CACHE_INLINE bool name##__hit(struct name *c, const name##_key *key,       \
+                                  uint64_t hash_, name##_value *out)           \
+    {                                                                          \
+        return name##__hit_at(c, name##__cells__find(&c->cells, key, hash_),   \
+                              hash_, out);                                     \
     }                                                                          \
     struct cache__swallow_semicolon
 
