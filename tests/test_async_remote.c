@@ -1640,6 +1640,24 @@ static void a_write_behind_is_heard_of_twice(void)
     sim_finish();
 }
 
+static void a_write_behind_that_fails_is_heard_of_when_it_does_not(void)
+{
+    sim_begin(true);
+    sim_put_behind(&sim.sides[0], 1, false);
+    sim_turn(&sim.sides[1]);
+    sim_load(1, 1);
+    (void)cache_wb_flush(&sim.sides[0].cache.front.writes);
+    sim_turn(&sim.sides[0]);
+    sim.batches[0].batch->items[0].status = CACHE_EIO;
+    sim_done(0);
+    sim_turn(&sim.sides[0]);
+    sim_turn(&sim.sides[1]);
+    CHECK_EQ(sim_seen(1, 1), 1); /* good while the store is not */
+    sim_settle();
+    CHECK_EQ(sim_seen(1, 1), 0);
+    sim_finish();
+}
+
 static void a_loop_that_closes_tells_what_it_still_stores(void)
 {
     int i;
@@ -2310,6 +2328,7 @@ static const struct test tests[] = {
     TEST(without_memory_nothing_is_open),
     TEST(a_write_through_is_heard_of_when_it_is_stored),
     TEST(a_write_behind_is_heard_of_twice),
+    TEST(a_write_behind_that_fails_is_heard_of_when_it_does_not),
     TEST(a_loop_that_closes_tells_what_it_still_stores),
     TEST(an_invalidation_goes_to_all_as_what_it_is),
     TEST(who_is_told_too_much_forgets_everything),
