@@ -35,6 +35,7 @@ static int sim_clock(clockid_t clock, struct timespec *now);
 
 #include <uv.h> /* with -Itests/fake_uv */
 
+#include "tests/fake_journal.h"
 #include "cache_async.h"
 #include "codecs/cache_raw.h"
 #include "tests/test.h"
@@ -132,7 +133,9 @@ struct write {
     uint32_t key;
     bool remove, bad; /* bad: it has no encoding */
     bool through, behind, accepted, buried;
-    uint64_t version; /* 0 = not known yet */
+    uint64_t ttl_ms;   /* of its own; 0 = none */
+    uint64_t n_failed; /* commits of the journal, when it was accepted */
+    uint64_t version;  /* 0 = not known yet */
     int said;
     bool sent, overtaken; /* goes through: it is not kept */
 };
@@ -173,9 +176,9 @@ struct load {
     uint32_t key, index;
     bool ours; /* the program loads, and ends it */
     bool never;
-    uint64_t due_ms;  /* it is overdue */
-    uint64_t end_ms;  /* the program ends it */
-    uint64_t read_ms; /* and looks into the store */
+    uint64_t due_ms; /* it is overdue */
+    uint64_t end_ms; /* the program ends it */
+    uint64_t ttl_ms; /* what it says of the value; 0 = nothing */
     enum tri overtaken, overdue;
     uint32_t batch; /* number of */
     void *handle;
@@ -253,7 +256,7 @@ struct barrier {
     struct cache_flush base;
     bool busy, calling;
     stamp all;
-    uint64_t n_letters, barrier;
+    uint64_t n_letters, n_failed, barrier;
 };
 
 enum loads { BY_NOBODY, BY_BATCH, BY_ONE };
@@ -277,7 +280,8 @@ static struct {
     struct put puts[N_WRITES];
     struct barrier barriers[N_FLUSHES];
     uint64_t n_letters, n_closed_letters, letters_at_close;
-    uint64_t slice_ms; /* when a thread goes on */
+    uint64_t slice_ms;  /* when a thread goes on */
+    uint64_t commit_ms; /* when the journal commits */
 
     struct cache_loading_config config;
     struct cache_async_config async;
@@ -286,7 +290,6 @@ static struct {
     const struct ops *ops;
     uv_loop_t loop;
     uv_prepare_t prepare; /* of the program's */
-    struct load *ending;  /* the program is ending it */
     uint64_t close_ms;    /* when it is to be over */
     bool closing, closed, awaits_room;
 
@@ -301,7 +304,8 @@ static struct {
 static struct {
     uint64_t steps, hits, stale, told, unstored, absent, errors, timeouts,
         cancelled, joined, loads, overtaken, overdue, late, through, behind,
-        letters, lost, flushed, full, writable, nested, queued;
+        letters, lost, flushed, full, writable, nested, queued, journaled,
+        unjournaled;
 } total;
 
 static bool tracing; /* --trace */
@@ -373,6 +377,11 @@ static bool on_threads(void)
 static bool is_behind(void)
 {
     return s.config.writes == CACHE_WRITE_BEHIND;
+}
+
+static bool has_journal(void)
+{
+    return s.config.journal.path != NULL;
 }
 
 static bool is_through(void)
@@ -537,6 +546,8 @@ static void load_begins(void *batch, const uint64_t *keys, size_t n,
     {                                                                          \
         if (value == NULL)                                                     \
             return name##_async_remove(&name##_half, key);                     \
+        if (memcmp(how, &cache__write_default, sizeof *how) == 0)              \
+            return name##_async_put(&name##_half, key, *value);                \
         return name##_async_put_with(&name##_half, key, *value, how);          \
     }                                                                          \
     static int name##_o_put_ack(struct put *p, const struct value *value,      \
@@ -616,6 +627,19 @@ static uint32_t group_of(const uint64_t *key, void *user)
 static uint64_t cell_ms(void)
 {
     return cache__clock_ms(&s.ops->front()->clock);
+}
+
+/* This write would be replayed. */
+static bool is_journaled(stamp number)
+{
+    return has_journal() &&
+           s.writes[number].version <= s.ops->front()->journal.durable;
+}
+
+/* Commits that failed so far. */
+static uint64_t n_failures(void)
+{
+    return s.ops->front()->journal.n_failed;
 }
 
 static bool is_open(void)
@@ -739,7 +763,8 @@ static struct load *new_load(uint32_t key)
     while (l < s.loads + MAX_LOADS && l->state != LOAD_NONE)
         l++;
     for (i = 0; i < MAX_LOADS && l == s.loads + MAX_LOADS; i++)
-        if (s.loads[i].state == LOAD_QUEUED && s.loads[i].overdue == YES)
+        if (on_threads() && s.loads[i].state == LOAD_QUEUED &&
+            s.loads[i].overdue != NO)
             l = &s.loads[i]; /* no thread has got to it */
     RULE(l < s.loads + MAX_LOADS, "(the test has room for loads)");
     memset(l, 0, sizeof *l);
@@ -773,7 +798,7 @@ static struct load *start_load(uint64_t key)
             n++;
             queued = older(queued, l);
         }
-        RULE(l->state != LOAD_STARTED || l->overtaken != NO ||
+        RULE(on_threads() || l->state != LOAD_STARTED || l->overtaken != NO ||
                  l->overdue != NO || l->due_ms <= s.loop.time,
              "one load of a key is under way");
     }
@@ -834,8 +859,13 @@ static void value_came(uint32_t key, stamp number)
     const struct write *w = &s.writes[number];
     struct key *k = &s.keys[key];
     uint64_t now_ms = cell_ms(), ttl_ms = fresh->ttl_ms, spare_ms;
-    bool loaded = source_of(key, number) != NULL;
+    const struct load *source = source_of(key, number);
+    bool loaded = source != NULL;
 
+    if (loaded && source->ttl_ms)
+        ttl_ms = source->ttl_ms;
+    if (!loaded && w->ttl_ms && (number == s.writing || w->through))
+        ttl_ms = w->ttl_ms; /* from the buffer it comes with the config's */
     trace("  came", key, number, 0);
     RULE(number == s.writing || loaded ||
              (w->through && w->said == 0 && !w->overtaken) ||
@@ -857,7 +887,7 @@ static void value_came(uint32_t key, stamp number)
             ms = ms * fresh->refresh_pct / 100;
         k->rested_ms = now_ms + (ms > 2 * s.tick ? ms - 2 * s.tick : 0);
     }
-    if (w->through) /* its life began with the call */
+    if (w->through || w->ttl_ms) /* its life began with the call, perhaps */
         k->rested_ms = 0;
 }
 
@@ -1051,6 +1081,9 @@ static stamp store_stamp(uint32_t key, const struct value *value,
                  !s.writes[number].buried,
              "what goes behind was accepted");
         RULE(number >= k->sent, "writes of a key go in order");
+        RULE(!has_journal() || is_journaled(number) ||
+                 n_failures() > s.writes[number].n_failed,
+             "what the store is to have the journal has first");
         k->sent = number;
         total.behind++;
     } else {
@@ -1319,37 +1352,42 @@ static void in_callback(void)
     s.depth--;
 }
 
+static void fail_batch(struct load *l)
+{
+    struct load *failed[MAX_ITEMS];
+    uint32_t n = 0, batch = l->batch, i;
+
+    for (i = 0; i < MAX_LOADS; i++)
+        if (s.loads[i].state == LOAD_STARTED && s.loads[i].batch == batch) {
+            s.loads[i].state = LOAD_ANSWERED;
+            failed[n++] = &s.loads[i];
+        }
+    s.ops->batch_failed(l, l->status);
+    while (n > 0)
+        failed[--n]->state = LOAD_NONE;
+}
+
 static void end_load(struct load *l)
 {
-    static const struct cache_loaded plain = { 0, 0, 0, 0 };
-    struct value v = value_of(l->key, l->stamp);
-    uint32_t key = l->key, batch = l->batch, i;
-    struct load *before = s.ending;
+    struct cache_loaded loaded = { 0, 0, 0, 0 };
+    struct value v;
 
     if (l->state != LOAD_STARTED)
         return;
     if (!l->has_read)
         read_store(l, percent(s.fail));
     v = value_of(l->key, l->stamp);
-    trace("end load", key, l->stamp, l->status);
+    trace("end load", l->key, l->stamp, l->status);
     total.late += l->overdue == YES;
-    s.ending = l;
     l->state = LOAD_ANSWERED;
+    loaded.ttl_ms = l->ttl_ms = percent(20) ? s.tick + below(200) : 0;
     if (l->status == 0)
-        s.ops->loaded(l, &v, percent(50) ? &plain : NULL);
+        s.ops->loaded(l, &v, l->ttl_ms ? &loaded : NULL);
     else if (l->status == CACHE_EKEY || percent(50))
         s.ops->load_failed(l, l->status);
-    else { /* all of them */
-        for (i = 0; i < MAX_LOADS; i++)
-            if (s.loads[i].state == LOAD_STARTED && s.loads[i].batch == batch)
-                s.loads[i].state = LOAD_ANSWERED;
-        s.ops->batch_failed(l, l->status);
-        for (i = 0; i < MAX_LOADS; i++)
-            if (s.loads[i].state == LOAD_ANSWERED && s.loads[i].batch == batch)
-                s.loads[i].state = LOAD_NONE;
-    }
+    else
+        fail_batch(l);
     l->state = LOAD_NONE;
-    s.ending = before;
 }
 
 static void load_begins(void *batch, const uint64_t *keys, size_t n,
@@ -1599,9 +1637,19 @@ static bool all_stored(stamp all)
 
     for (i = 1; i <= all; i++)
         if (s.writes[i].behind && s.writes[i].accepted && !s.writes[i].buried &&
+            !(s.closed && is_journaled(i)) &&
             s.keys[s.writes[i].key].stored < i)
             return false;
     return true;
+}
+
+/* Why what waits for the store has not got there. */
+static bool may_be_told(int status, uint64_t n_letters, uint64_t n_failed)
+{
+    return (status == CACHE_EDEADLETTER &&
+            (s.n_letters > n_letters || s.closing)) ||
+           (status == CACHE_ECLOSED && s.closing && has_journal()) ||
+           (status == CACHE_EIO && n_failures() > n_failed);
 }
 
 static void put_told(struct put *p, int status)
@@ -1626,9 +1674,17 @@ static void put_told(struct put *p, int status)
     } else if (p->ack == CACHE_ACK_STORE && w->behind) {
         RULE(status != 0 || (all_stored(p->all) && s.n_letters == p->n_letters),
              "what the store acknowledges it has");
-        RULE(status == 0 || (status == CACHE_EDEADLETTER &&
-                             (s.n_letters > p->n_letters || s.closing)),
+        RULE(status != 0 || !has_journal() || is_journaled(p->stamp),
+             "what the store acknowledges the journal has, too");
+        RULE(status == 0 || may_be_told(status, p->n_letters, w->n_failed),
              "a write behind is stored, or given up");
+    } else if (p->ack == CACHE_ACK_JOURNAL && w->behind) {
+        RULE(status != 0 || is_journaled(p->stamp),
+             "what the journal acknowledges it has");
+        total.journaled += status == 0;
+        total.unjournaled += status != 0;
+        RULE(status == 0 || (status == CACHE_EIO && n_failures() > w->n_failed),
+             "a write is in the journal, or that has failed");
     } else {
         RULE(status == 0, "memory acknowledges at once");
     }
@@ -1651,6 +1707,7 @@ static void accepted(stamp number, const struct cache_writing *how)
     if (is_behind() && !how->skip_store) {
         w->behind = w->accepted = true;
         w->version = s.ops->front()->writes.version;
+        w->n_failed = n_failures();
         k->newest = number;
     } else if (!how->skip_store && s.config.writes == CACHE_ASIDE &&
                k->stored == number)
@@ -1658,7 +1715,8 @@ static void accepted(stamp number, const struct cache_writing *how)
 }
 
 static void write_returned(struct put *p, stamp number, int rc,
-                           const struct cache_writing *how, bool was_full)
+                           const struct cache_writing *how, bool was_full,
+                           bool is_full)
 {
     struct write *w = &s.writes[number];
     bool through = is_through() && !how->skip_store;
@@ -1668,13 +1726,16 @@ static void write_returned(struct put *p, stamp number, int rc,
         w->said = rc;
     if (!is_open())
         RULE(rc == UV_ECANCELED, "after close nothing is written");
-    else if (how->ack == CACHE_ACK_JOURNAL)
+    else if (how->ack == CACHE_ACK_JOURNAL && !has_journal())
         RULE(rc == CACHE_EINVAL, "there is no journal");
     else if (through && p == NULL)
         RULE(rc == CACHE_ESTRATEGY, "what goes through takes a request");
     else if (w->bad && encodes)
         RULE(rc == CACHE_ECODEC, "what has no encoding is refused");
-    else if (was_full && encodes && !is_dirty(&s.keys[w->key])) {
+    else if (encodes && is_full) {
+        RULE(rc == CACHE_EFULL, "what the journal has no room for is refused");
+        total.full++;
+    } else if (was_full && encodes && !is_dirty(&s.keys[w->key])) {
         RULE(rc == CACHE_EFULL || rc == 0, "nothing is refused but for room");
         total.full += rc != 0;
     } else
@@ -1706,7 +1767,7 @@ static void do_write(void)
     const struct cache_front *front = s.ops->front();
     struct write *w;
     struct value v;
-    bool was_full;
+    bool was_full, is_full;
     stamp number;
     int rc;
 
@@ -1728,15 +1789,20 @@ static void do_write(void)
         how.skip_store = true;
     if (percent(10) && !(w->remove && p == NULL))
         how.skip_write = true;
+    if (percent(20))
+        how.ttl_ms = s.tick + below(200);
     if (percent(3) && !(w->remove && p == NULL))
         how.ack = CACHE_ACK_JOURNAL;
     else if (percent(30))
         how.ack = percent(50) ? CACHE_ACK_STORE : CACHE_ACK_MEMORY;
     if (w->remove && p == NULL)
         memset(&how, 0, sizeof how);
+    w->ttl_ms = how.ttl_ms;
     if (s.config.writes == CACHE_ASIDE && is_open() && !how.skip_store &&
         how.ack != CACHE_ACK_JOURNAL && percent(80))
         s.keys[key].stored = number; /* the program's own part */
+    is_full = fake_journal && fake_journal->appended - fake_journal->durable >=
+                                  fake_journal->room;
     was_full = is_behind() && cache_wb_n_dirty(&front->writes) ==
                                   front->writes.config.max_dirty;
     if (p != NULL) {
@@ -1758,7 +1824,7 @@ static void do_write(void)
         p->busy = rc == 0;
         p->barrier = front->writes.version;
     }
-    write_returned(p, number, rc, &how, was_full);
+    write_returned(p, number, rc, &how, was_full, is_full);
 }
 
 static void do_invalidate(bool all)
@@ -1790,8 +1856,7 @@ static void flush_told(struct cache_flush *flush, int status)
     b->busy = false;
     RULE(status != 0 || (all_stored(b->all) && s.n_letters == b->n_letters),
          "what is flushed is stored");
-    RULE(status == 0 || (status == CACHE_EDEADLETTER &&
-                         (s.n_letters > b->n_letters || s.closing)),
+    RULE(status == 0 || may_be_told(status, b->n_letters, b->n_failed),
          "a flush ends with all stored, or given up");
     total.flushed++;
     s.step++;
@@ -1809,6 +1874,7 @@ static void do_flush(void)
     b->busy = b->calling = true;
     b->all = s.n_stamps;
     b->n_letters = s.n_letters;
+    b->n_failed = n_failures();
     b->barrier = s.ops->front()->writes.version;
     rc = cache_async_flush(s.ops->base(), &b->base, flush_told);
     trace("flush", 0, b->all, rc);
@@ -2004,6 +2070,8 @@ static bool something_is_on(void)
         on = on || s.fetches[i].busy;
     for (i = 0; i < N_WRITES; i++)
         on = on || s.puts[i].busy;
+    for (i = 0; i < N_FLUSHES; i++)
+        on = on || s.barriers[i].busy;
     return on;
 }
 
@@ -2028,15 +2096,19 @@ static void check_wait(bool waits, bool sleeps)
          "an idle cache does not keep the loop alive");
     for (i = 0; i < N_WRITES; i++)
         RULE(!s.puts[i].busy || s.puts[i].through ||
+                 (s.puts[i].ack == CACHE_ACK_JOURNAL &&
+                  s.writes[s.puts[i].stamp].behind &&
+                  !is_journaled(s.puts[i].stamp)) ||
                  (s.puts[i].ack == CACHE_ACK_STORE &&
                   s.writes[s.puts[i].stamp].behind),
              "a write is acknowledged by memory before the loop waits");
     for (i = 0; i < N_WRITES && is_behind(); i++)
-        RULE(!s.puts[i].busy ||
+        RULE(!s.puts[i].busy || s.puts[i].ack != CACHE_ACK_STORE ||
+                 (has_journal() && !is_journaled(s.puts[i].stamp)) ||
                  !cache_wb_is_stored(&a->front->writes, s.puts[i].barrier),
              "what is stored is acknowledged before the loop waits");
     for (i = 0; i < N_FLUSHES && is_behind(); i++)
-        RULE(!s.barriers[i].busy ||
+        RULE(!s.barriers[i].busy || has_journal() ||
                  !cache_wb_is_stored(&a->front->writes, s.barriers[i].barrier),
              "what is flushed is told before the loop waits");
     RULE(cache__async_load_due_ms(a) > s.loop.time,
@@ -2045,7 +2117,7 @@ static void check_wait(bool waits, bool sleeps)
     RULE(a->free_loads != NULL || a->n_loading > 0 || a->first_queue == 0,
          "what nobody can load does not wait");
     if (is_behind() && is_open()) {
-        RULE(cache_wb_due_ms(&a->front->writes) > s.loop.time,
+        RULE(a->held || cache_wb_due_ms(&a->front->writes) > s.loop.time,
              "what is due is written before the loop waits");
         RULE(s.awaits_room == !cache_async_is_writable(a),
              "on_writable says that it is so again");
@@ -2056,7 +2128,7 @@ static void check_wait(bool waits, bool sleeps)
 }
 
 /* What the store's threads do; and the program. */
-enum who { NOTHING, STORE, LATE, SLICE, LOADER, PROGRAM };
+enum who { NOTHING, STORE, LATE, SLICE, JOURNAL, LOADER, PROGRAM };
 
 struct next {
     enum who who;
@@ -2102,6 +2174,8 @@ static struct next next_event(void)
         sooner(&next, LOADER, l->end_ms);
         next.load = l;
     }
+    if (fake_journal && fake_journal->durable < fake_journal->appended)
+        sooner(&next, JOURNAL, s.commit_ms);
     if (fake_uv_busy_thread(0))
         sooner(&next, SLICE, s.slice_ms);
     if (!s.closed)
@@ -2124,6 +2198,14 @@ static void program(void)
         act();
 }
 
+static void journal_commits(void)
+{
+    bool fails = percent(s.fail);
+
+    trace("journal", 0, (stamp)fake_journal->appended, fails);
+    fake_journal_commit(fake_journal, fails);
+}
+
 static void event_happens(const struct next *next)
 {
     fake_uv.now_ms = max_ms(fake_uv.now_ms, next->at);
@@ -2144,6 +2226,10 @@ static void event_happens(const struct next *next)
     case SLICE:
         s.slice_ms = fake_uv.now_ms + below(s.latency);
         fake_uv_run_thread(fake_uv_busy_thread(below(FAKE_UV_THREADS)));
+        break;
+    case JOURNAL:
+        s.commit_ms = fake_uv.now_ms + 1 + below(s.latency);
+        journal_commits();
         break;
     case LOADER:
         s.doing = "a load ends";
@@ -2264,6 +2350,8 @@ static void draw_behind(struct cache_loading_config *c)
     wb->max_attempts = percent(50) ? 0 : 1 + below(3);
     wb->seed = test_random(&s.random) | 1;
     c->ack = percent(20) ? CACHE_ACK_STORE : CACHE_ACK_DEFAULT;
+    if (percent(40))
+        c->journal.path = "simulated";
 }
 
 static void draw_cache(void)
@@ -2413,8 +2501,8 @@ static void open_half(void)
         if (rc != 0) {
             RULE(rc == UV_EAGAIN && n++ > 0, "init fails with libuv's error");
             RULE(s.loop.handles == (s.prepares ? &s.prepare : NULL) &&
-                     fake_uv_busy_thread(0) == NULL,
-                 "what is not open has no handles and no threads");
+                     fake_uv_busy_thread(0) == NULL && fake_uv.n_locks == 0,
+                 "what is not open has no handles, threads and locks");
         }
     } while (rc != 0);
     fake_uv.fail_in = 0;
@@ -2442,12 +2530,18 @@ static void run(uint64_t seed)
         (void)uv_prepare_start(&s.prepare, on_prepare);
         uv_unref((uv_handle_t *)&s.prepare);
     }
+    fake_journal = NULL;
     RULE(s.ops->init(&s.config) == 0, "init succeeds");
+    if (fake_journal) {
+        fake_journal->room = 1 + below(6);
+        fake_journal->fails_at_close = percent(20);
+    }
     open_half();
     live();
     s.doing = "destroy";
     RULE(s.ops->check() == NULL, s.ops->check());
     RULE(s.ops->front()->claims.n_used == 0, "after close nothing is claimed");
+    RULE(fake_uv.n_locks == 0, "after close there are no locks");
     RULE(s.ops->open() == CACHE_EINVAL, "what is closed is not opened again");
     for (n = 0; n < s.n_keys; n++) {
         struct value v;
@@ -2470,7 +2564,7 @@ static void worlds(void)
            "%llu timeouts, %llu cancelled; %llu loads, %llu overtaken, "
            "%llu overdue, %llu late, %llu without a loader; %llu through, "
            "%llu behind, %llu letters, %llu lost, %llu flushed, %llu refused, "
-           "%llu writable, %llu nested\n",
+           "%llu writable, %llu nested, %llu in the journal, %llu not\n",
            (unsigned long long)n, (unsigned long long)total.steps,
            (unsigned long long)total.hits, (unsigned long long)total.joined,
            (unsigned long long)total.told, (unsigned long long)total.stale,
@@ -2483,7 +2577,20 @@ static void worlds(void)
            (unsigned long long)total.behind, (unsigned long long)total.letters,
            (unsigned long long)total.lost, (unsigned long long)total.flushed,
            (unsigned long long)total.full, (unsigned long long)total.writable,
-           (unsigned long long)total.nested);
+           (unsigned long long)total.nested,
+           (unsigned long long)total.journaled,
+           (unsigned long long)total.unjournaled);
+    if (n >= 1000) /* most of these happen in one seed out of ten */
+        CHECK(total.hits > n && total.joined > n && total.stale > n &&
+              total.unstored > n / 10 && total.absent > n && total.errors > n &&
+              total.timeouts > n / 10 && total.cancelled > n / 10 &&
+              total.loads > n && total.overtaken > n &&
+              total.overdue > n / 10 && total.late > n / 10 &&
+              total.queued > n / 10 && total.through > n && total.behind > n &&
+              total.letters > n / 20 && total.lost > n / 200 &&
+              total.flushed > n && total.full > n / 20 &&
+              total.writable > n / 10 && total.nested > n &&
+              total.journaled > n / 20 && total.unjournaled > n / 50);
 }
 
 int main(int argc, char **argv)

@@ -96,6 +96,7 @@ static struct {
     uint64_t n_looks;
     bool newer;       /* libuv 1.45 and 1.49 */
     uint32_t fail_in; /* so many calls until one that may fail does; 0 = no */
+    uint32_t n_locks; /* and conditions, that there are */
     bool in_loop;     /* uv_run is on the stack */
     uv_thread_t *thread; /* that is being run */
     bool may_sleep;
@@ -424,6 +425,7 @@ static inline int uv_mutex_init(uv_mutex_t *mutex)
     if (fake_uv_fails())
         return UV_EAGAIN;
     mutex->alive = true;
+    fake_uv.n_locks++;
     mutex->n_held = 0;
     return 0;
 }
@@ -432,6 +434,7 @@ static inline void uv_mutex_destroy(uv_mutex_t *mutex)
 {
     fake_uv_check(mutex->alive && mutex->n_held == 0, "a lock is free at last");
     mutex->alive = false;
+    fake_uv.n_locks--;
 }
 
 static inline void uv_mutex_lock(uv_mutex_t *mutex)
@@ -458,6 +461,7 @@ static inline int uv_cond_init(uv_cond_t *cond)
     if (fake_uv_fails())
         return UV_EAGAIN;
     cond->alive = true;
+    fake_uv.n_locks++;
     return 0;
 }
 
@@ -465,6 +469,7 @@ static inline void uv_cond_destroy(uv_cond_t *cond)
 {
     fake_uv_check(cond->alive, "a condition is destroyed once");
     cond->alive = false;
+    fake_uv.n_locks--;
 }
 
 static inline void uv_cond_wait(uv_cond_t *cond, uv_mutex_t *mutex)
