@@ -159,6 +159,7 @@ struct side {
     void *arg;
     uint64_t n_lost;
     int n_closed;
+    int close_rc;  /* of the call that returned last */
     bool runs;     /* its thread does */
     bool destroys; /* the remote, in the close callback */
 
@@ -225,7 +226,7 @@ static void on_close(struct cache_async *a, uint64_t n_lost)
 static void side_close(struct side *s, void *arg)
 {
     (void)arg;
-    (void)cache_async_close(&s->half.base, on_close);
+    s->close_rc = cache_async_close(&s->half.base, on_close);
 }
 
 static void on_error(struct nums_remote *r, const uint64_t *key,
@@ -791,6 +792,23 @@ static void on_error_may_close(void)
     CHECK_EQ(one->n_errors, 1);
     for (i = 0; i < 10; i++)
         CHECK_EQ(db_row(i).value, 100 + i);
+}
+
+static void on_error_may_close_in_close(void)
+{
+    db_set_up();
+    make_one(CACHE_WRITE_THROUGH, 0, 0);
+    one->closes = true;
+    side_start(one);
+    side_begin(one, side_wait_and_close, NULL);
+    uv_sem_wait(&one->paused);
+    CHECK_EQ(nums_remote_put_ttl(&one->remote, 50, 1, 1), 0); /* fails */
+    CHECK_EQ(nums_remote_put(&one->remote, 1, 101), 0);
+    uv_sem_post(&one->go);
+    side_end(one);
+    CHECK_EQ(one->n_errors, 1);
+    CHECK_EQ(one->close_rc, UV_EALREADY);
+    CHECK_EQ(db_row(1).value, 101);
 }
 
 static void a_remote_keeps_its_loop_alive(void)
@@ -1640,6 +1658,24 @@ static void a_write_behind_is_heard_of_twice(void)
     sim_finish();
 }
 
+static void a_write_behind_that_fails_is_heard_of_when_it_does_not(void)
+{
+    sim_begin(true);
+    sim_put_behind(&sim.sides[0], 1, false);
+    sim_turn(&sim.sides[1]);
+    sim_load(1, 1);
+    (void)cache_wb_flush(&sim.sides[0].cache.front.writes);
+    sim_turn(&sim.sides[0]);
+    sim.batches[0].batch->items[0].status = CACHE_EIO;
+    sim_done(0);
+    sim_turn(&sim.sides[0]);
+    sim_turn(&sim.sides[1]);
+    CHECK_EQ(sim_seen(1, 1), 1); /* good while the store is not */
+    sim_settle();
+    CHECK_EQ(sim_seen(1, 1), 0);
+    sim_finish();
+}
+
 static void a_loop_that_closes_tells_what_it_still_stores(void)
 {
     int i;
@@ -2305,11 +2341,13 @@ static const struct test tests[] = {
     TEST(what_is_queued_before_close_goes_behind),
     TEST(writes_that_fail_are_told_and_counted),
     TEST(on_error_may_close),
+    TEST(on_error_may_close_in_close),
     TEST(a_remote_keeps_its_loop_alive),
     TEST(keys_that_are_pointers_are_copied),
     TEST(without_memory_nothing_is_open),
     TEST(a_write_through_is_heard_of_when_it_is_stored),
     TEST(a_write_behind_is_heard_of_twice),
+    TEST(a_write_behind_that_fails_is_heard_of_when_it_does_not),
     TEST(a_loop_that_closes_tells_what_it_still_stores),
     TEST(an_invalidation_goes_to_all_as_what_it_is),
     TEST(who_is_told_too_much_forgets_everything),
