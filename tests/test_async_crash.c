@@ -557,7 +557,7 @@ static void kill_9(enum cache_strategy strategy, bool journal, long rounds)
 
 static void kill_9_with_a_journal(void)
 {
-    kill_9(CACHE_WRITE_BEHIND, true, 6 * test_scale());
+    kill_9(CACHE_WRITE_BEHIND, true, 5 * test_scale());
 }
 
 static void kill_9_without_a_journal(void)
@@ -678,7 +678,7 @@ static struct cuts power_cuts(int n_journals, int n_rounds, bool process_only,
 static void check_cuts(uint32_t faults_per_mille)
 {
     struct cuts cuts =
-        power_cuts((int)test_scale(), 20, false, faults_per_mille);
+        power_cuts((int)test_scale(), 12, false, faults_per_mille);
 
     printf("power cuts, %u of 1000 calls of the disk fail: %d, %d openings, "
            "%llu writes, %llu had to survive, %d losses\n",
