@@ -669,6 +669,34 @@ static void close_with_a_store_that_fails(void)
     tear_down();
 }
 
+/* What a closed half leaves is a cache of its own: it does not look at a loop
+ * that is gone, not even for the time. */
+static void cache_outlives_its_loop(void)
+{
+    uv_loop_t *other = (uv_loop_t *)malloc(sizeof *other);
+    uint64_t value;
+
+    CHECK(other != NULL);
+    prepare(10);
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    CHECK_EQ(uv_loop_init(other), 0);
+    caching.freshness.ttl_ms = 250;
+    CHECK_EQ(plain_init(&cache, &caching), 0);
+    CHECK_EQ(plain_async_init(&half, other, &cache, &config, NULL), 0);
+    CHECK_EQ(plain_async_put(&half, 1, 10), 0);
+    CHECK_EQ(cache_async_close(&half.base, NULL), 0);
+    CHECK_EQ(uv_run(other, UV_RUN_DEFAULT), 0);
+    CHECK_EQ(uv_loop_close(other), 0);
+    memset(other, 0, sizeof *other);
+    free(other);
+    CHECK_EQ(store.rows[1].value, 10);
+    CHECK(plain_peek(&cache, 1, &value));
+    uv_sleep(300);
+    CHECK(!plain_peek(&cache, 1, &value)); /* its time is over */
+    check_cache();
+    plain_destroy(&cache);
+}
+
 /* --- allocations that fail ----------------------------------------------- */
 
 static int allocations_left; /* atomic: the next one fails at 0 */
@@ -926,6 +954,7 @@ static const struct test tests[] = {
     TEST(store_fails_for_long),
     TEST(store_refuses),
     TEST(close_with_a_store_that_fails),
+    TEST(cache_outlives_its_loop),
     TEST(init_short_of_memory),
     TEST(init_without_a_thread),
     TEST(use_short_of_memory),
