@@ -909,7 +909,7 @@ static void load_ended(uint32_t key, const struct value *value, int status)
         if (l->state == LOAD_QUEUED && l->overdue != YES)
             queued = older(queued, l);
         if ((l->state == LOAD_STARTED ||
-             (l->state == LOAD_ANSWERED && !l->ours)) &&
+             (l->state == LOAD_ANSWERED && !l->ours && !l->ended)) &&
             l->overdue != YES && (on_threads() || l->due_ms <= s.loop.time))
             sent = older(sent, l);
     }
