@@ -4,16 +4,16 @@
  * Thousands of short programs, each from one seed: strategies, times, sizes,
  * loader and store are drawn, then some hundred operations at random moments:
  * in I/O callbacks, in the callbacks of requests, in loaders, in a prepare
- * handle of the program's, and between two calls of uv_run.  libuv is the one of
+ * handle of the program's, and between two calls of uv_run.  libuv is that of
  * tests/fake_uv: its clock is a number, its threads are events, and so are the
  * commits of the journal (fake_journal.h).  Loads and writes end in any order,
- * at once or later; they fail, are refused, come too late, or, where the program
- * loads, never.
+ * at once or later; they fail, are refused, come too late, or, where the
+ * program loads, never.
  *
  * Beside the cache goes an oracle that was written from the comments of
  * cache_async.h.  What it holds to be true:
- *   - A request that was accepted is answered once, later, by the loop; one that
- *     was not is not.  A deadline is told in the turn in which it passes.
+ *   - A request that was accepted is answered once, later, by the loop; one
+ *     that was not is not.  A deadline is told in the turn in which it passes.
  *   - A value was written or loaded for its key.  It is not older than the
  *     newest write that was acknowledged before its fetch began, or, if that
  *     has been given up since, the newest of the others; nor than what the
