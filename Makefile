@@ -50,46 +50,55 @@ TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
 TSAN_TESTS = test_sqlite test_async test_async_load test_async_write \
-    test_async_crash test_async_files test_async_faults test_async_remote test_journal \
-    test_shared test_shared_stress test_shared_locks test_history \
+    test_async_crash test_async_files test_async_faults test_async_remote \
+    test_journal test_shared test_shared_stress test_shared_locks test_history \
     test_histogram test_loading_crash test_loading_shared
 CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 
+# `make test` has each test once: under ASan, but for those that run long there,
+# crash processes, or are about other things.  `make check-all` has everything.
+PLAIN_FIRST = test_explore test_history test_shared_locks test_adaptive \
+    test_async_crash test_async_faults test_async_files test_headers \
+    test_journal test_loading_crash test_loading_model test_loading_shared \
+    test_policies test_shared_model test_shared_stress sim_async sim_loading
+
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
-# The others crash processes, have threads or run long: under ASan in check-all.
-asan_later = test_journal test_loading_crash test_loading_model \
-    test_loading_shared test_shared_model test_shared_stress test_async_crash \
-    test_async_files test_async_faults
-asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
+first = $(PLAIN_FIRST:%=build/plain/%) \
+    $(filter-out $(PLAIN_FIRST:%=build/asan/%),$(asan))
 tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
-    tests/hitratio.sh tests/shared_controls.sh
+    tests/hitratio.sh
+slow_scripts = tests/shared_controls.sh
 
-.PHONY: run test check-all bench bench-async bench-journal bench-loading hitratio \
-    hitratio-table codegen icount install format clean setup-run setup-test setup-bench setup-hitratio \
-    setup-hitratio-table setup-icount
+# A list of these, of which none may be empty.
+all_of = $(foreach list,$(1),$(or $($(list)),$(error the list $(list) is empty)))
+
+.PHONY: run test check-all bench bench-async bench-journal bench-loading \
+    hitratio hitratio-table codegen icount install format clean setup-run \
+    setup-test setup-bench setup-hitratio setup-hitratio-table setup-icount
 
 run: setup-run
 	@$(MAKE) -s build/replay build/workload.filelog
 	@build/replay build/workload.filelog
 
 test: setup-test
-	@$(MAKE) -s -j2 $(plain) $(asan_first) $(examples) build/bench-some build/bench-async \
-	    build/replay build/hitratio build/workload.filelog
-	@tests/run.sh $(plain) $(asan_first) $(scripts)
+	@$(MAKE) -s -j2 $(call all_of,first examples) build/bench-some \
+	    build/bench-async build/replay build/hitratio build/workload.filelog
+	@tests/run.sh $(call all_of,first scripts)
 
 check-all: setup-test setup-bench
-	@$(MAKE) -s -j2 $(plain) $(asan) $(tsan) $(clang) $(examples) \
-	    build/bench build/bench-some build/replay build/hitratio \
-	    build/workload.filelog
+	@$(MAKE) -s -j2 $(call all_of,plain asan tsan clang examples) \
+	    build/bench build/bench-some build/bench-async build/replay \
+	    build/hitratio build/workload.filelog
 	@build/replay build/workload.filelog
 	@build/bench --quick
 	@$(MAKE) -s hitratio SIZES=100,10%
 	@$(MAKE) -s icount
-	@TEST_SCALE=10 tests/run.sh $(plain) $(asan) $(tsan) $(clang) $(scripts)
+	@TEST_SCALE=10 tests/run.sh \
+	    $(call all_of,plain asan tsan clang scripts slow_scripts)
 
 bench: setup-bench
 	@$(MAKE) -s -j2 build/bench
@@ -229,11 +238,13 @@ build/workload.filelog: bench/workload.filelog.gz
 install:
 	install -d $(DESTDIR)$(PREFIX)/include/cache/stores \
 	    $(DESTDIR)$(PREFIX)/include/cache/codecs \
+	    $(DESTDIR)$(PREFIX)/include/cache/util \
 	    $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 644 $(wildcard *.h) \
 	    $(DESTDIR)$(PREFIX)/include/cache
 	install -m 644 stores/*.h $(DESTDIR)$(PREFIX)/include/cache/stores
 	install -m 644 codecs/*.h $(DESTDIR)$(PREFIX)/include/cache/codecs
+	install -m 644 util/*.h $(DESTDIR)$(PREFIX)/include/cache/util
 	sed 's|@PREFIX@|$(PREFIX)|' cache.pc.in \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cache.pc
 

@@ -154,26 +154,33 @@ CACHE_COLD void cache__async_drop_loads(struct cache_async *a)
         }
 }
 
-/* Time is over: what waits to be written is not. */
+/* Time is over: what waits to go through does not. */
 CACHE_COLD void cache__async_drop_writes(struct cache_async *a)
 {
-    struct cache_store_batch *batch = a->held ? a->held->batch : NULL;
-    size_t i;
-
     while (!cache__ring_empty(&a->to_write)) {
         struct cache_async_write *w = cache__write_of(a->to_write.next);
 
         cache__ring_remove(&w->ring);
         cache__write_tell_soon(w, UV_ECANCELED);
     }
-    if (batch == NULL)
-        return;
-    for (i = 0; i < batch->n_items; i++)
+}
+
+/* Writes are given up; also those of a batch that has waited for the journal,
+ * and was never sent.  By now it is known which of them the journal has. */
+CACHE_COLD void cache__async_give_up(struct cache_async *a)
+{
+    struct cache_store_batch *batch = a->held ? a->held->batch : NULL;
+    size_t i;
+
+    for (i = 0; batch != NULL && i < batch->n_items; i++)
         batch->items[i].status = CACHE_ECLOSED;
-    cache_wb_complete(&a->front->writes, batch,
-                      cache__clock_ms(&a->front->clock));
-    a->held->batch = NULL;
-    a->held = NULL;
+    if (batch != NULL) {
+        cache_wb_complete(&a->front->writes, batch,
+                          cache__clock_ms(&a->front->clock));
+        a->held->batch = NULL;
+        a->held = NULL;
+    }
+    (void)cache_wb_give_up(&a->front->writes);
 }
 
 /* Those who wait for the journal or the store are told what has become of it:
@@ -204,7 +211,7 @@ CACHE_COLD void cache__async_settle(struct cache_async *a)
                                                       : CACHE_EDEADLETTER);
     }
     if (f->behind)
-        (void)cache_wb_give_up(&f->writes);
+        cache__async_give_up(a);
     a->n_lost = f->n_lost;
     f->open = false;
 }

@@ -82,7 +82,9 @@
  *     decides: write to yours, then name_async_remove or _invalidate_key; two
  *     that put could keep a value each.
  *   - Nothing is promised between processes, nor of what changes the store
- *     behind the cache's back, nor after a write became a dead letter.
+ *     behind the caches' back, nor after a write became a dead letter; and what
+ *     name_init stores from a journal, before it can be in a group, nobody
+ *     hears of.
  *   - A member that joins has missed what came before: it forgets what it has.
  *   - A dirty value that has left the cells (evicted, or forgotten) is served
  *     from the buffer until it is stored, and not put back: by then the store

@@ -1,14 +1,14 @@
 /*
- * crash.h - what the tests of crashes have in common: notes of what was written,
- * which outlive the process that writes, a store that ends with the power, and
- * children that are killed.
+ * crash.h - what the tests of crashes have in common: notes of what was
+ * written, which outlive the process that writes, a store that ends with the
+ * power, and children that are killed.
  *
  * HOW LOSSES ARE SEEN
- *   Every write is noted before it begins, after it has returned 0, and when it
- *   was acknowledged, with the time of a common clock, in memory that parent and
- *   child share.  A value that is found afterwards is wrong if nobody wrote it,
- *   or if it ended before a write of its key began that has to be there.  That
- *   is each write that was acknowledged by journal or store, and each that
+ *   Every write is noted before it begins, after it has returned 0, and when
+ *   it was acknowledged, with the time of a common clock, in memory that parent
+ *   and child share.  A value that is found afterwards is wrong if nobody wrote
+ *   it, or if it ended before a write of its key began that has to be there.
+ *   That is each write that was acknowledged by journal or store, and each that
  *   returned 0 in the same life before such a one began: writes are lost from
  *   the end only.
  *

@@ -1,12 +1,16 @@
 #!/bin/sh
 # headers.sh: every public header alone, in every language and compiler that we
-# promise, with all warnings as errors.
+# promise, with all warnings as errors.  With TEST_SCALE below 2: in one of each
+# language, by gcc.
 set -u
 passed=0 failed=0
 mkdir -p build/headers
 warn="-Itests -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 
 compile() { # compiler standard file
+    case ${TEST_SCALE:-1}:$1:$2 in
+    1:clang*|1:*:c17|1:*:gnu17|1:*:gnu2x|1:*:c++20) return ;;
+    esac
     if "$1" "-std=$2" $warn -I. -fsyntax-only "$3" 2>build/headers/err; then
         passed=$((passed + 1))
     else

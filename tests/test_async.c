@@ -922,6 +922,8 @@ static void sweeping(void)
         UNTIL(n_left != before);
         CHECK(n_left - before <= 64);
         n_steps++;
+        /* One step after the other, until there is nothing more to do. */
+        half.base.config.sweep_ms = n_left < 900 ? 1000000 : 1;
     } while (n_left < 1000);
     CHECK(n_steps >= 16);
     CHECK_EQ(plain_len(&cache), 0);
@@ -1238,6 +1240,47 @@ static void keys_that_are_strings(void)
     db.store.close(&db.store);
     named_destroy(&strings);
     CHECK_EQ(n_strings, 0);
+}
+
+/* The first key of a batch cannot be encoded, the other's load is overdue: each
+ * is freed once. */
+static void a_late_key_behind_a_bad_one(void)
+{
+    static const char *const keys[] = { "a name of more than 20", "in time",
+                                        "too late" };
+    struct cache_codec names = cache_raw_string(20);
+    static struct named_async a;
+    static struct named_request requests[3];
+    struct named strings;
+    uint64_t out;
+    int i;
+
+    prepare(2);
+    caching.key_codec = &names;
+    config.load_timeout_ms = 3;
+    config.max_batch = 2;
+    CHECK_EQ(named_init(&strings, &caching), 0);
+    CHECK_EQ(named_async_init(&a, &loop, &strings, &config, NULL), 0);
+    store.hold = true;
+    for (i = 0; i < 3; i += 2)
+        CHECK_EQ(named_fetch(&a, &requests[i], keys[i], &out, named_answered),
+                 0);
+    UNTIL(a.base.stats.n_overdue == 1);
+    CHECK_EQ(named_status, CACHE_ETIMEOUT);
+    CHECK_EQ(named_fetch(&a, &requests[1], keys[1], &out, named_answered), 0);
+    turn(1);
+    CHECK_EQ(n_strings, 2); /* of two loads */
+    store.hold = false;
+    fake_release(&store);
+    run();
+    CHECK_EQ(a.base.stats.n_late, 1);
+    CHECK_EQ(named_status, CACHE_EKEY);
+    CHECK_EQ(n_strings, 0);
+    CHECK_EQ(cache_async_close(&a.base, NULL), 0);
+    run();
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    CHECK_SOUND(named_check(&strings));
+    named_destroy(&strings);
 }
 
 /* The cache has no room for a key, but the write was accepted: it is stored,
@@ -2009,6 +2052,7 @@ static const struct test tests[] = {
     TEST(flush_hears_of_dead_letters),
     TEST(full_buffer_refuses),
     TEST(keys_that_are_strings),
+    TEST(a_late_key_behind_a_bad_one),
     TEST(value_without_room_in_the_cache),
     TEST(failing_store_is_retried),
     TEST(expiry_goes_to_the_store_and_back),

@@ -112,6 +112,12 @@ static void store_close(void)
     db_open = false;
 }
 
+static void on_letter(const struct cache_store_item *item, void *user)
+{
+    (void)item, (void)user;
+    medium.n_letters++;
+}
+
 /* Opens the cache and gives it to a loop.  Returns what that says. */
 static int start(void)
 {
@@ -773,27 +779,29 @@ static void what_the_store_has_is_safe_once_the_journal_has_it(void)
 }
 
 /* However slow the disk is: what the store has been told, the journal has.  So
- * a crash brings back neither an older write nor a version that was used. */
+ * a power cut brings back neither an older write nor a version that was used. */
 static void the_store_gets_what_the_journal_has(void)
 {
     uint64_t version;
-    int removes;
+    int round;
 
-    for (removes = 0; removes < 2; removes++) {
-        uint64_t number = removes ? 0 : 11;
+    for (round = 0; round < 8; round++) {
+        uint64_t number = round % 2 ? 0 : 11;
 
         prepare(false, true);
+        disk_model(test_seed + (uint64_t)round);
         faults_expected = true;
         async_config.close_timeout_ms = 1;
         store_open();
         CHECK_EQ(start(), 0);
         CHECK_EQ(put_now(1, 10, CACHE_ACK_JOURNAL), 0);
         CHECK_EQ(flush_now(), 0);
-        disk_is_slow(20000);
+        disk_is_slow(5000);
         CHECK_EQ(put_now(1, number, CACHE_ACK_MEMORY), 0);
         while (__atomic_load_n(&medium.n_writes, __ATOMIC_SEQ_CST) < 2)
             (void)uv_run(&loop, UV_RUN_ONCE);
         crash();
+        cut_power();
         version = medium.versions[1];
         disk_is_slow(0);
         CHECK_EQ(start(), 0);
@@ -804,6 +812,67 @@ static void the_store_gets_what_the_journal_has(void)
         faults_expected = false;
         tidy();
     }
+}
+
+/* Time to close in is over while a batch waits for the journal: it is not lost,
+ * for the journal has it in the end. */
+static void close_while_the_journal_is_slow(void)
+{
+    int attempts;
+
+    for (attempts = 0; attempts < 2; attempts++) {
+        prepare(false, true);
+        config.write_behind.max_attempts = (uint32_t)attempts;
+        config.write_behind.on_dead_letter = on_letter;
+        async_config.close_timeout_ms = 10;
+        store_open();
+        CHECK_EQ(start(), 0);
+        CHECK_EQ(put_now(1, 10, CACHE_ACK_STORE), 0);
+        disk_is_slow(100000);
+        CHECK_EQ(put_now(1, 11, CACHE_ACK_MEMORY), 0);
+        while (async.base.held == NULL) {
+            (void)uv_run(&loop, UV_RUN_NOWAIT);
+            sleep_ms(1);
+        }
+        CHECK_EQ(medium.n_writes, 1);
+        CHECK_EQ(records_async_put(&async, 1, record_of(1, 12)), 0);
+        stop();
+        CHECK_EQ(n_lost, 0);
+        CHECK_EQ(medium.n_letters, 0);
+        CHECK_EQ(medium.n_writes, 1);
+        disk_is_slow(0);
+        CHECK_EQ(start(), 0);
+        CHECK_EQ(got(1), 12);
+        stop();
+        CHECK_EQ(medium.rows[1].number, 12);
+        tidy();
+    }
+}
+
+/* The same, but in the end the journal has failed. */
+static void close_while_the_journal_fails_slowly(void)
+{
+    struct write *w = &writes[0];
+    struct note note = { .key = 1, .number = 11 };
+
+    prepare(false, true);
+    faults_expected = true;
+    async_config.close_timeout_ms = 5;
+    store_open();
+    CHECK_EQ(start(), 0);
+    CHECK_EQ(put_now(1, 10, CACHE_ACK_STORE), 0);
+    medium.fail = CACHE_EIO;
+    disk_is_slow(30000);
+    disk_fail(CALL_FDATASYNC, 0, INT_MAX, EIO);
+    w->note = &note;
+    w->under_way = true;
+    CHECK_EQ(send_write(w, CACHE_ACK_JOURNAL, true), 0);
+    stop();
+    CHECK(!w->under_way);
+    CHECK_EQ(w->request.base.status, CACHE_EIO);
+    CHECK_EQ(n_lost, 1);
+    faults_expected = false;
+    tidy();
 }
 
 /* What the journal had is sent without being asked for. */
@@ -869,6 +938,8 @@ static void replayed_writes_that_are_at_the_store(void)
 static const struct test tests[] = {
     TEST(what_the_store_has_is_safe_once_the_journal_has_it),
     TEST(the_store_gets_what_the_journal_has),
+    TEST(close_while_the_journal_is_slow),
+    TEST(close_while_the_journal_fails_slowly),
     TEST(replayed_writes_are_sent),
     TEST(replayed_writes_that_are_at_the_store),
     TEST(power_cuts_lose_nothing),

@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -733,7 +734,7 @@ static void use_slow(void)
               slow_asks[i].status == CACHE_ENOMEM);
 }
 
-/* Only one allocation fails, the k-th; or all from then on, while init goes on. */
+/* All allocations fail from the k-th on, until init has returned. */
 static int begin_short_of_memory(int k)
 {
     int rc;
@@ -771,6 +772,40 @@ static void init_short_of_memory(void)
         slow_tear_down();
     }
     CHECK(k >= 6); /* cells, front, buffer, journal, loop half */
+}
+
+/* No thread is to be had, for none has room for a stack as large as this. */
+static void init_without_a_thread(void)
+{
+    struct rlimit before, huge;
+    int files;
+
+    CHECK_EQ(getrlimit(RLIMIT_STACK, &before), 0);
+    huge = before;
+    huge.rlim_cur = (rlim_t)1 << 50;
+    slow_prepare();
+    caching.cache.alloc = scarce;
+    caching.cache.free = give_back;
+    config.n_workers = 3;
+    __atomic_store_n(&allocations_left, 1000000, __ATOMIC_SEQ_CST);
+    files = open_files();
+    CHECK_EQ(blocking_init(&slow_cache, &caching), 0);
+    if (setrlimit(RLIMIT_STACK, &huge) == 0) {
+        CHECK_EQ(
+            blocking_async_init(&slow_half, &loop, &slow_cache, &config, NULL),
+            UV_EAGAIN);
+        CHECK_EQ(setrlimit(RLIMIT_STACK, &before), 0);
+    } else {
+        printf("skipped: init_without_a_thread: %s\n", strerror(errno));
+    }
+    blocking_destroy(&slow_cache);
+    CHECK_EQ(allocations_live, 0);
+    CHECK_EQ(open_files(), files);
+    CHECK_EQ(slow_begin(), 0); /* and once there are threads, it works */
+    use_slow();
+    slow_end();
+    slow_tear_down();
+    CHECK_EQ(allocations_live, 0);
 }
 
 /* The same of what is allocated while it is in use, and while it closes. */
@@ -892,6 +927,7 @@ static const struct test tests[] = {
     TEST(store_refuses),
     TEST(close_with_a_store_that_fails),
     TEST(init_short_of_memory),
+    TEST(init_without_a_thread),
     TEST(use_short_of_memory),
 };
 

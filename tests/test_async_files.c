@@ -137,7 +137,9 @@ static void finish(void)
 /* Ends what a failed test has left. */
 static void tidy(void)
 {
+    (void)setrlimit(RLIMIT_FSIZE, &no_limit);
     if (is_open) {
+        async.base.config.close_timeout_ms = 20;
         (void)cache_async_close(&async.base, NULL);
         (void)uv_run(&loop, UV_RUN_DEFAULT);
         (void)uv_loop_close(&loop);
@@ -146,7 +148,6 @@ static void tidy(void)
     }
     is_open = false;
     end_locker();
-    CHECK_EQ(setrlimit(RLIMIT_FSIZE, &no_limit), 0);
 }
 
 /* Turns the loop for so long. */
@@ -530,20 +531,25 @@ static void more_files(void)
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &no_limit), 0);
 }
 
-/* Writes until there is no room, and on when there is.  What was acknowledged
- * is there all the time. */
+/* Writes key after key until there is no room.  Returns how many. */
+static int fill(void)
+{
+    int n;
+
+    for (n = 0; n < WRITES && n_failed() == 0; n++) {
+        put(n, (uint64_t)n, 1, CACHE_ACK_STORE);
+        while (n_failed() == 0 && cache_wb_n_dirty(&cache.front.writes) > 8)
+            (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    CHECK(n > 8 && n < WRITES);
+    return n;
+}
+
+/* Goes on when there is room.  What was acknowledged is there all the time. */
 static void fill_and_go_on(void (*more)(void))
 {
-    int n = 0, i, n_stored = 0;
+    int n = fill(), i, n_stored = 0;
 
-    while (n < WRITES && n_failed() == 0) {
-        put(n, (uint64_t)n, 1, CACHE_ACK_STORE);
-        n++;
-        (void)uv_run(&loop, UV_RUN_NOWAIT);
-        if (n % 8 == 0)
-            run_for(1);
-    }
-    CHECK(n > 20 && n < WRITES);
     run_for(20);
     for (i = 0; i < n; i++) {
         CHECK(writes[i].status == 0 || writes[i].status == PENDING);
@@ -565,12 +571,8 @@ static void fill_and_go_on(void (*more)(void))
 /* Closes while there is no room: what is there, and what is not, is known. */
 static void fill_and_close(void (*more)(void))
 {
-    int n, i, n_stored = 0;
+    int n = fill(), i, n_stored = 0;
 
-    for (n = 0; n < WRITES && n_failed() == 0; n++) {
-        put(n, (uint64_t)n, 1, CACHE_ACK_STORE);
-        run_for(1);
-    }
     async.base.config.close_timeout_ms = 20;
     finish();
     for (i = 0; i < n; i++) {
@@ -784,7 +786,6 @@ int main(int argc, char **argv)
     (void)signal(SIGXFSZ, SIG_IGN);
     alarm(600); /* what hangs has failed */
     rc = TEST_MAIN(argc, argv, tests);
-    more_files();
     tidy();
     if (mounted)
         (void)umount2(full, MNT_DETACH);

@@ -1885,6 +1885,10 @@ static void keys_that_are_pointers_go_round_a_group(void)
     CHECK_EQ(named_async_put(&texts[0].half, "c", 3), 0);
     copy_fails = false;
     CHECK_EQ(n_strings, n + 1);
+    CHECK(named_peek(&texts[1].cache, "b", &out));
+    (void)uv_run(&texts[1].loop, UV_RUN_NOWAIT);
+    CHECK(!named_peek(&texts[1].cache, "b", &out)); /* it has forgotten all */
+    CHECK_EQ(cache_member_get_stats(&texts[1].member).n_all, 1);
     texts_end(1);
     CHECK_EQ(named_len(&texts[0].cache), 2);
     texts_end(0);
