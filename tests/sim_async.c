@@ -4,15 +4,16 @@
  * Thousands of short programs, each from one seed: strategies, times, sizes,
  * loader and store are drawn, then some hundred operations at random moments:
  * in I/O callbacks, in the callbacks of requests, in loaders, in a prepare
- * handle of the program's, and between two calls of uv_run.  libuv is the one of
- * tests/fake_uv: its clock is a number, its threads are events.  Loads and
- * writes end in any order, at once or later; they fail, are refused, come too
- * late, or, where the program loads, never.
+ * handle of the program's, and between two calls of uv_run.  libuv is that of
+ * tests/fake_uv: its clock is a number, its threads are events, and so are the
+ * commits of the journal (fake_journal.h).  Loads and writes end in any order,
+ * at once or later; they fail, are refused, come too late, or, where the
+ * program loads, never.
  *
  * Beside the cache goes an oracle that was written from the comments of
  * cache_async.h.  What it holds to be true:
- *   - A request that was accepted is answered once, later, by the loop; one that
- *     was not is not.  A deadline is told in the turn in which it passes.
+ *   - A request that was accepted is answered once, later, by the loop; one
+ *     that was not is not.  A deadline is told in the turn in which it passes.
  *   - A value was written or loaded for its key.  It is not older than the
  *     newest write that was acknowledged before its fetch began, or, if that
  *     has been given up since, the newest of the others; nor than what the
@@ -20,6 +21,10 @@
  *     if it is not called stale.
  *   - One load of a key is under way, but for those that are overtaken or
  *     overdue, and these do not fill the cells.
+ *   - A batch has up to max_batch keys of one group, and max_batches are under
+ *     way.  Writes of a key come to the store one at a time, in order.  What is
+ *     acknowledged is there, or in the journal; what was accepted is stored in
+ *     the end, in the journal, or a dead letter; a flush is a barrier.
  *   - The loop never sleeps while there is something to do, and ends only if
  *     there is nothing to wait for.
  *
@@ -909,7 +914,7 @@ static void load_ended(uint32_t key, const struct value *value, int status)
         if (l->state == LOAD_QUEUED && l->overdue != YES)
             queued = older(queued, l);
         if ((l->state == LOAD_STARTED ||
-             (l->state == LOAD_ANSWERED && !l->ours)) &&
+             (l->state == LOAD_ANSWERED && !l->ours && !l->ended)) &&
             l->overdue != YES && (on_threads() || l->due_ms <= s.loop.time))
             sent = older(sent, l);
     }

@@ -6,8 +6,8 @@
  * WHAT IT DOES
  *   The order of uv_run is libuv's: timers by time and by start, prepare
  *   handles that were active when their turn came, poll, what was closed, the
- *   last first.  Where libuv's versions differ - whether a timer that is started
- *   by a timer for now runs in the same pass, and whether timers run at the
+ *   last first.  Where libuv's versions differ - whether a timer that a timer
+ *   starts for now runs in the same pass, and whether timers run at the
  *   beginning or at the end of an iteration - fake_uv.newer says which.
  *   What libuv takes badly, or as an undefined thing, ends the test.
  *
