@@ -746,6 +746,7 @@ CACHE_COLD bool cache_async_is_writable(const struct cache_async *a)
  * program's is waited for until close_timeout_ms, and must not end a key after
  * cb) and the handles are closed, cb (may be NULL) says how many writes were
  * lost.
+ * The journal's last commit is made on the loop, which waits for the disk.
  * Returns 0; UV_EALREADY if it is closing or closed, and then cb is never
  * called.  *a must live until cb, and may be freed in it.
  */

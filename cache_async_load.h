@@ -279,10 +279,7 @@ CACHE_COLD void cache__load_lend_key(struct cache_async *a, uint32_t record)
 
 CACHE_COLD void cache__load_free_key(const struct cache_load *load, size_t i)
 {
-    const struct cache_front *f = load->job.async->front;
-
-    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
-        f->type->key_free(cache__load_key(load, i), f->config.cache.user);
+    cache__front_free_key(load->job.async->front, cache__load_key(load, i));
 }
 
 /* What comes when nobody waits for it any more. */

@@ -1,15 +1,11 @@
 /*
- * cache_async_remote.h - other threads, and other loops, for a cache on a libuv
- * loop.
+ * cache_async_remote.h - other threads for a cache on a libuv loop.
  *
  * WHAT IT DOES
- *   The loop half (cache_async.h) belongs to its loop's thread.  This header is
- *   for those that are not on it:
- *   - A remote, which CACHE_ASYNC_REMOTE_DEFINE(name) makes: any thread puts
- *     and removes without waiting, and fetches by waiting for the loop.
- *   - A group: loop halves of one type on different loops, each with a cache of
- *     its own that is read without a lock; what one of them changes, the others
- *     forget.
+ *   The loop half (cache_async.h) belongs to its loop's thread.  Through a
+ *   remote, which CACHE_ASYNC_REMOTE_DEFINE(name) makes, any other thread puts
+ *   and removes without waiting, and fetches by waiting for the loop.  For
+ *   other loops with caches of their own there is cache_async_group.h.
  *
  *   EXAMPLE
  *     CACHE_DEFINE_LOADING(users, uint64_t, struct user, cache_hash_u64,
@@ -23,8 +19,6 @@
  *     if (rc >= 0)      ... user is filled in
  *     rc = users_remote_put(&remote, 42, user);
  *     if (rc == UV_EAGAIN) ... the loop does not keep up: later
- *
- *     cache_group_join(&group, &member, &async.base, 0);      // on each loop
  *
  * A REMOTE
  *
@@ -51,66 +45,22 @@
  *     destroyed: its functions may be called all that time, so threads need
  *     not be stopped before close.  They end when they see UV_ECANCELED.
  *
- * A GROUP
- *
- *      loop 1                       loop 2                       loop 3
- *      put, remove, invalidate
- *         |  changed: key ------> to forget | doorbell
- *         |  --------------------------------------------> to forget | doorbell
- *         v                           v next turn                v next turn
- *      its own cell               invalidate_key             invalidate_key
- *
- *   The others hear of a key when a write of it is in the cells here, and of
- *   writes behind once more when the store has it: for what they have loaded in
- *   between is the store's old value.  A load under way meanwhile is delivered
- *   to who waits for it, and not kept.  Each member's list is bounded; if it is
- *   full, or a key cannot be copied, the member forgets everything (which costs
- *   the same microsecond, whatever there is): it never misses a change.
- *   Invalidations go the same way, soft ones as soft ones.
- *
- *   What that gives:
- *   - When all is quiet (no write under way, each loop has had its turn), every
- *     member has the store's newest value of a key, or none.
- *   - Staleness has a bound: another member's value is gone at its loop's next
- *     turn after a write through was called back, or a write behind was stored.
- *     Until then its readers may get the older value.  (A loop on which
- *     nothing is open has no turns; a remote keeps it going.)
- *   - A loop reads its own writes: after a put it gets that value, or one that
- *     the store has from a later write of anybody.
- *   - Two members that write one key at once: the store decides who is last,
- *     and both end up with that.  Without a store of the cache's (aside) nobody
- *     decides: write to yours, then name_async_remove or _invalidate_key; two
- *     that put could keep a value each.
- *   - Nothing is promised between processes, nor of what changes the store
- *     behind the caches' back, nor after a write became a dead letter; and what
- *     name_init stores from a journal, before it can be in a group, nobody
- *     hears of.
- *   - A member that joins has missed what came before: it forgets what it has.
- *   - A dirty value that has left the cells (evicted, or forgotten) is served
- *     from the buffer until it is stored, and not put back: by then the store
- *     may have a newer one.
- *   Members have stores of their own where the store tells versions of a writer
- *   apart (CACHE_STORE_VERSIONS): two writers with one number would be refused.
- *
  * MEMORY
- *   Nothing is allocated after init and join, but by .key_copy.
- *     a remote   max_pending x (about 400 bytes, a key and a value)
- *     a member   2 x max_forgets x (a key and a byte)
+ *   max_pending x (about 400 bytes, a key and a value).  Nothing is allocated
+ *   after init, but by .key_copy.
  *
  * THREADS
  *   name_remote_put, _put_ttl, _remove, _fetch, cache_remote_get_stats: any.
- *   cache_group_init, _destroy: one, with nobody in the group.  All else is
- *   called on the loop's thread, or while the loop does not run.
+ *   All else is called on the loop's thread, or while the loop does not run.
  *   .key_copy and .key_free of the type are called on any of these threads.
  *   Locks are held for the length of a copy, never while the program is called,
  *   but for .key_copy, which must not come back here.
  *
  * OWNERSHIP AND LIFETIME
- *   - Remote, group and member are the caller's memory.  A member is the
- *     library's from join until leave, or until the close callback; a remote
- *     until cache_remote_destroy, which comes after the loop half's close (in
- *     its callback, or later), when no thread will call any more, and before
- *     the cache is destroyed.  It waits for callers on their way out.
+ *   - A remote is the caller's memory, and the library's from init until
+ *     cache_remote_destroy, which comes after the loop half's close (in its
+ *     callback, or later), when no thread will call any more, and before the
+ *     cache is destroyed.  It waits for callers on their way out.
  *   - Values are copied, as by assignment, from thread to thread: what they
  *     point to must be there for as long as anybody may have a copy.  Values
  *     that are freed when they leave the cache are for loops only.
@@ -121,7 +71,7 @@
  *   A put: one lock and, if the loop sleeps, a write to wake it up.  A fetch:
  *   that, and the caller sleeps for at least a turn of the loop, also for a
  *   hit: threads that read often have a cache of cache_loading_shared.h, or a
- *   loop and a group.  A write in a group: a lock for each other member.
+ *   loop and a group.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -131,7 +81,6 @@
 #include "cache_async.h"
 
 #define CACHE_REMOTE_DEFAULT_MAX_PENDING 1024u
-#define CACHE_GROUP_DEFAULT_MAX_FORGETS 1024u
 
 /* --- a remote: types ----------------------------------------------------- */
 
@@ -216,12 +165,6 @@ CACHE_INLINE void cache__remote_append(struct cache__remote_fifo *q,
     else
         q->last->next = slot;
     q->last = slot;
-}
-
-CACHE_COLD void cache__remote_free_key(const struct cache_front *f, void *key)
-{
-    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
-        f->type->key_free(key, f->config.cache.user);
 }
 
 /* Waits under the lock.  Returns false if time is over. */
@@ -312,7 +255,7 @@ CACHE_COLD int cache__remote_write(struct cache_remote *r,
     r->stats.n_full += rc == UV_EAGAIN;
     uv_mutex_unlock(&r->lock);
     if (rc != 0)
-        cache__remote_free_key(f, key);
+        cache__front_free_key(f, key);
     return rc;
 }
 
@@ -347,7 +290,7 @@ CACHE_COLD int cache__remote_ask(struct cache_remote *r, void *key, void *out,
     else
         rc = cache__remote_take(r, true, until_ns, &slot);
     if (rc != 0) {
-        cache__remote_free_key(r->front, key);
+        cache__front_free_key(r->front, key);
         return rc;
     }
     slot->op = CACHE__REMOTE_FETCH;
@@ -439,8 +382,8 @@ CACHE_COLD void cache__remote_begin_fetch(struct cache__remote_slot *slot)
     if (slot->until_ns == CACHE_NEVER || uv_hrtime() < slot->until_ns)
         rc = cache__async_fetch(r->async, &slot->fetch, slot->key,
                                 r->front->type->hash(r->front, slot->key),
-                                slot->value, &options);
-    cache__remote_free_key(r->front, slot->key);
+                                slot->value, &options, false);
+    cache__front_free_key(r->front, slot->key);
     if (rc != 0)
         cache__remote_answer(slot, rc < 0 ? rc : slot->fetch.status);
 }
@@ -454,7 +397,7 @@ CACHE_COLD void cache__remote_end_write(struct cache__remote_slot *slot,
     if (status != 0)
         r->failed(r, slot->key,
                   slot->op == CACHE__REMOTE_PUT ? slot->value : NULL, status);
-    cache__remote_free_key(r->front, slot->key);
+    cache__front_free_key(r->front, slot->key);
     uv_mutex_lock(&r->lock);
     r->stats.n_failed += status != 0;
     cache__remote_give_back(slot);
@@ -643,287 +586,6 @@ cache_remote_get_stats(struct cache_remote *r)
     uv_mutex_lock(&r->lock);
     stats = r->stats;
     uv_mutex_unlock(&r->lock);
-    return stats;
-}
-
-/* --- a group: types ------------------------------------------------------ */
-
-/* Loop halves of one type.  Members are private. */
-struct cache_group {
-    uv_rwlock_t lock; /* of the list: whoever tells the others reads it */
-    struct cache_ring members;
-};
-
-/* What a member of a group has heard, since it joined. */
-struct cache_member_stats {
-    uint64_t n_forgotten; /* keys */
-    uint64_t n_all;       /* times that it has forgotten everything */
-    uint64_t n_overflows; /* of these: because it was told too much at once */
-};
-
-/* A loop half in a group.  Members are private. */
-struct cache_member {
-    struct cache_async_guest guest; /* first */
-    struct cache_ring ring;         /* in the group */
-    struct cache_group *group;      /* NULL = in none */
-    struct cache_async *async;
-    unsigned char *draining_keys, *draining_hows; /* the loop's */
-
-    uv_mutex_t lock;            /* of the following; inside the group's */
-    unsigned char *keys, *hows; /* [max] to forget: enum cache_invalidation */
-    uint32_t n, max;
-    bool all_soft, all_hard; /* everything is to be invalidated */
-    struct cache_member_stats stats;
-    void *memory;
-};
-
-CACHE_INLINE struct cache_member *cache__member_of(struct cache_ring *ring)
-{
-    return (struct cache_member *)(void *)((char *)ring -
-                                           offsetof(struct cache_member, ring));
-}
-
-/* --- a group: telling ---------------------------------------------------- */
-
-/* Another member has changed a key; NULL = all. */
-CACHE_COLD void cache__member_hear(struct cache_member *m, const void *key,
-                                   enum cache_invalidation how)
-{
-    const struct cache_front *f = m->async->front;
-    void *copy;
-
-    uv_mutex_lock(&m->lock);
-    copy = m->keys + m->n * f->type->key_bytes; /* if there is room */
-    if (key == NULL) {
-        m->all_hard |= how == CACHE_INVALIDATE_HARD;
-        m->all_soft = true;
-    } else if (m->n < m->max && !m->all_hard) {
-        memcpy(copy, key, f->type->key_bytes);
-        if (cache__front_has(f, CACHE__HAS_KEY_COPY) &&
-            f->type->key_copy(copy, f->config.cache.user) != 0)
-            m->all_hard = true;
-        else
-            m->hows[m->n++] = (unsigned char)how;
-    } else if (!m->all_hard) {
-        m->all_hard = true;
-        m->stats.n_overflows++;
-    }
-    (void)uv_async_send(&m->async->doorbell);
-    uv_mutex_unlock(&m->lock);
-}
-
-CACHE_COLD void cache__member_changed(struct cache_async_guest *guest,
-                                      const void *key,
-                                      enum cache_invalidation how)
-{
-    struct cache_member *m = (struct cache_member *)(void *)guest;
-    struct cache_group *g = m->group;
-    struct cache_ring *at;
-
-    uv_rwlock_rdlock(&g->lock); /* nobody leaves: their doorbells are open */
-    for (at = m->ring.next; at != &m->ring; at = at->next)
-        if (at != &g->members)
-            cache__member_hear(cache__member_of(at), key, how);
-    uv_rwlock_rdunlock(&g->lock);
-}
-
-/* --- a group: forgetting ------------------------------------------------- */
-
-/* Forgets what others have changed. */
-CACHE_COLD void cache__member_forget(struct cache_member *m)
-{
-    struct cache_front *f = m->async->front;
-    unsigned char *keys, *hows;
-    bool all_soft, all_hard;
-    uint32_t n, i;
-
-    uv_mutex_lock(&m->lock);
-    keys = m->keys;
-    hows = m->hows;
-    n = m->n;
-    all_soft = m->all_soft;
-    all_hard = m->all_hard;
-    m->keys = m->draining_keys;
-    m->hows = m->draining_hows;
-    m->n = 0;
-    m->all_soft = m->all_hard = false;
-    m->stats.n_forgotten += n;
-    m->stats.n_all += all_soft || all_hard;
-    uv_mutex_unlock(&m->lock);
-    m->draining_keys = keys;
-    m->draining_hows = hows;
-    if (all_soft || all_hard)
-        cache__front_invalidate(f, all_hard ? CACHE_INVALIDATE_HARD
-                                            : CACHE_INVALIDATE_SOFT);
-    for (i = 0; i < n; i++) {
-        void *key = keys + i * f->type->key_bytes;
-
-        if (!all_hard)
-            cache__front_invalidate_key(f, key, f->type->hash(f, key),
-                                        (enum cache_invalidation)hows[i]);
-        cache__remote_free_key(f, key);
-    }
-}
-
-CACHE_COLD bool cache__member_turn(struct cache_async_guest *guest)
-{
-    cache__member_forget((struct cache_member *)(void *)guest);
-    return false;
-}
-
-/* --- a group: public ----------------------------------------------------- */
-
-/* Makes an empty group.  Returns 0 or libuv's error. */
-CACHE_COLD int cache_group_init(struct cache_group *g)
-{
-    cache__ring_init(&g->members);
-    return uv_rwlock_init(&g->lock);
-}
-
-/* Nobody is in it any more. */
-CACHE_COLD void cache_group_destroy(struct cache_group *g)
-{
-    CACHE_ASSERT(cache__ring_empty(&g->members) &&
-                 "a group is destroyed while it has members");
-    uv_rwlock_destroy(&g->lock);
-}
-
-/*
- * Leaves the group, after forgetting what the others have changed until now;
- * close does so by itself, when all is stored.  Harmless for who is in none.
- */
-CACHE_COLD void cache_group_leave(struct cache_member *m)
-{
-    struct cache_group *g = m->group;
-
-    if (g == NULL)
-        return;
-    uv_rwlock_wrlock(&g->lock);
-    cache__ring_remove(&m->ring);
-    uv_rwlock_wrunlock(&g->lock);
-    m->async->guests[CACHE__GUEST_MEMBER] = NULL;
-    m->async->front->contested = false;
-    cache__member_forget(m);
-    uv_mutex_destroy(&m->lock);
-    cache__front_free(m->async->front, m->memory);
-    m->group = NULL;
-}
-
-CACHE_COLD void cache__member_closed(struct cache_async_guest *guest)
-{
-    cache_group_leave((struct cache_member *)(void *)guest);
-}
-
-/* These two can be in a group.  Returns 0, CACHE_EINVAL or CACHE_ESTRATEGY. */
-CACHE_COLD int cache__group_fits(const struct cache_front *a,
-                                 const struct cache_front *b)
-{
-    const struct cache_store *store = a->config.store;
-
-    if (a->type->key_bytes != b->type->key_bytes || a->hooks != b->hooks)
-        return CACHE_EINVAL;
-    return store != NULL && store == b->config.store &&
-                   (store->capabilities & CACHE_STORE_VERSIONS) != 0 &&
-                   (a->config.writes != CACHE_ASIDE ||
-                    b->config.writes != CACHE_ASIDE)
-               ? CACHE_ESTRATEGY
-               : 0;
-}
-
-/* Under the group's lock. */
-CACHE_COLD int cache__group_add(struct cache_group *g, struct cache_member *m)
-{
-    struct cache_ring *at;
-    int rc = 0;
-
-    for (at = g->members.next; at != &g->members && rc == 0; at = at->next)
-        rc = cache__group_fits(cache__member_of(at)->async->front,
-                               m->async->front);
-    if (rc == 0)
-        cache__ring_append(&g->members, &m->ring);
-    return rc;
-}
-
-CACHE_COLD int cache__member_make(struct cache_member *m, uint32_t max)
-{
-    const struct cache_front *f = m->async->front;
-    size_t at = 0, keys = cache__place(&at, max, f->type->key_bytes);
-    size_t more_keys = cache__place(&at, max, f->type->key_bytes);
-    size_t hows = cache__place(&at, max, 1);
-    size_t more_hows = cache__place(&at, max, 1);
-    unsigned char *base;
-
-    if (at > CACHE__LAYOUT_LIMIT)
-        return CACHE_ESIZE;
-    base = (unsigned char *)cache__front_alloc(f, at);
-    if (base == NULL)
-        return CACHE_ENOMEM;
-    m->memory = base;
-    m->max = max;
-    m->keys = base + keys;
-    m->hows = base + hows;
-    m->draining_keys = base + more_keys;
-    m->draining_hows = base + more_hows;
-    return 0;
-}
-
-/*
- * Adds a loop half to a group: it forgets what it has, and from then on what
- * the others change; and they what it does.  max_forgets keys are remembered
- * until its loop's next turn, 0 = CACHE_GROUP_DEFAULT_MAX_FORGETS; more, and it
- * forgets everything: so as many as all others write meanwhile, and of writes
- * behind twice as many.
- * Returns 0; CACHE_EINVAL: not open, or of another type than the others;
- * CACHE_EBUSY: it is in a group; CACHE_ESTRATEGY: it shares a store with a
- * member that needs one of its own (see A GROUP); CACHE_ENOMEM, CACHE_ESIZE, or
- * libuv's error.  Then it is in none.
- */
-CACHE_COLD int cache_group_join(struct cache_group *g, struct cache_member *m,
-                                struct cache_async *a, uint32_t max_forgets)
-{
-    int rc;
-
-    if (g == NULL || m == NULL || a == NULL || a->state != CACHE_ASYNC_OPEN)
-        return CACHE_EINVAL;
-    if (a->guests[CACHE__GUEST_MEMBER] != NULL)
-        return CACHE_EBUSY;
-    memset(m, 0, sizeof *m);
-    m->guest.turn = cache__member_turn;
-    m->guest.closed = cache__member_closed;
-    m->guest.changed = cache__member_changed;
-    m->async = a;
-    rc = cache__member_make(m, max_forgets ? max_forgets
-                                           : CACHE_GROUP_DEFAULT_MAX_FORGETS);
-    if (rc != 0)
-        return rc;
-    rc = uv_mutex_init(&m->lock);
-    if (rc == 0) {
-        uv_rwlock_wrlock(&g->lock);
-        rc = cache__group_add(g, m);
-        uv_rwlock_wrunlock(&g->lock);
-        if (rc != 0)
-            uv_mutex_destroy(&m->lock);
-    }
-    if (rc != 0) {
-        cache__front_free(a->front, m->memory);
-        return rc;
-    }
-    m->group = g;
-    a->guests[CACHE__GUEST_MEMBER] = &m->guest;
-    a->front->contested = true;
-    cache__front_invalidate(a->front, CACHE_INVALIDATE_HARD);
-    return 0;
-}
-
-/* What it has heard.  Threads: any, while it is in a group. */
-CACHE_COLD struct cache_member_stats
-cache_member_get_stats(struct cache_member *m)
-{
-    struct cache_member_stats stats;
-
-    uv_mutex_lock(&m->lock);
-    stats = m->stats;
-    uv_mutex_unlock(&m->lock);
     return stats;
 }
 

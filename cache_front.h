@@ -664,6 +664,13 @@ CACHE_INLINE bool cache__front_has(const struct cache_front *f, uint32_t hook)
     return (f->hooks & hook) != 0;
 }
 
+/* What key_copy has made is not needed any more. */
+CACHE_INLINE void cache__front_free_key(const struct cache_front *f, void *key)
+{
+    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
+        f->type->key_free(key, f->config.cache.user);
+}
+
 /* A copy of the value is given out. */
 CACHE_INLINE void cache__front_retain(const struct cache_front *f,
                                       const void *value)
@@ -1113,8 +1120,8 @@ CACHE_WARM void cache__front_release(struct cache_front *f, uint32_t r,
         cache__front_changed(f);
         return;
     }
-    if (cache__front_has(f, CACHE__HAS_KEY_FREE) && !p->lent)
-        f->type->key_free(cache__claims_key(t, r), f->config.cache.user);
+    if (!p->lent)
+        cache__front_free_key(f, cache__claims_key(t, r));
     p->state = CACHE_PENDING_FREE;
     p->chain = t->free_records;
     t->free_records = r;

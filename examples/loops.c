@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cache_async_group.h"
 #include "cache_async_remote.h"
 
 static _Atomic uint64_t prices[] = { 100, 200, 300 }; /* the database */

@@ -7,6 +7,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "../cache_async_group.h"
 #include "../cache_async_remote.h"
 #include "../codecs/cache_raw.h"
 #include "test.h"

@@ -246,10 +246,8 @@ CACHE_COLD void cache__view_each(
 CACHE_COLD void cache__view_free_key(struct cache_dataloader *v,
                                      struct cache_dataloader_entry *e)
 {
-    const struct cache_front *f = v->async->front;
-
-    if (e->has_key && cache__front_has(f, CACHE__HAS_KEY_FREE))
-        f->type->key_free(cache__view_key(v, e), f->config.cache.user);
+    if (e->has_key)
+        cache__front_free_key(v->async->front, cache__view_key(v, e));
 }
 
 CACHE_COLD void cache__view_free(struct cache_dataloader *v)
