@@ -1090,6 +1090,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *                later, in any order, on the loop's thread: name_loaded,
  *                name_load_failed.  *b lives until the last has; b->data is
  *                yours.
+ *                A key that was written while it waited may be there twice.
  *   .load_one    void (a, b, size_t i): the same for one key, b->keys[i].
  *   .group_by    uint32_t (const K *key, void *user): keys of a batch agree in
  *                this, modulo config.n_groups: a shard, a slot.  `user` is
