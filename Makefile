@@ -62,7 +62,7 @@ tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
-    tests/hitratio.sh tests/shared_controls.sh
+    tests/hitratio.sh tests/shared_controls.sh tests/http.sh
 
 .PHONY: run test check-all bench bench-journal bench-loading hitratio hitratio-table codegen \
     icount install format clean setup-run setup-test setup-bench setup-hitratio \
@@ -154,7 +154,7 @@ build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	clang $(CFLAGS) -O2 $< -o $@ $(LIBS)
 
-build/examples/%: examples/%.c $(HEADERS)
+build/examples/%: examples/%.c $(HEADERS) $(wildcard examples/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
 
@@ -219,7 +219,7 @@ install:
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cache.pc
 
 format:
-	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc examples/*.c
+	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc examples/*.[ch]
 
 clean:
 	rm -rf build
