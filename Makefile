@@ -34,7 +34,7 @@ WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 CFLAGS = -std=gnu11 -g $(WARN) -I.
 LIBS = -luv -lsqlite3 -lpthread -lm
 
-HEADERS = $(wildcard *.h stores/*.h codecs/*.h)
+HEADERS = $(wildcard *.h stores/*.h codecs/*.h util/*.h)
 TESTS = $(patsubst tests/%.c,%,$(wildcard tests/test_*.c tests/sim_*.c))
 EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 

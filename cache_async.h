@@ -166,8 +166,8 @@ CACHE_COLD void cache__async_settle(struct cache_async *a)
     if (journals)
         cache_journal_listen(&f->journal, NULL, NULL);
 #endif
-    rc = cache__front_close_journal(f);
     cache__async_check_stored(a);
+    rc = cache__front_close_journal(f);
     while (!cache__ring_empty(&a->unjournaled)) {
         struct cache_async_write *w = cache__write_of(a->unjournaled.next);
 
@@ -187,11 +187,18 @@ CACHE_COLD void cache__async_settle(struct cache_async *a)
     f->open = false;
 }
 
+/* Closing has taken all the time that it may. */
+CACHE_COLD bool cache__async_is_late(const struct cache_async *a)
+{
+    return a->state == CACHE_ASYNC_CLOSING &&
+           uv_now(a->loop) >= a->close_deadline_ms;
+}
+
 /* Goes on with closing.  Returns whether there is nothing more to wait for. */
 CACHE_COLD bool cache__async_is_done(struct cache_async *a)
 {
     struct cache_front *f = a->front;
-    bool late = uv_now(a->loop) >= a->close_deadline_ms;
+    bool late = cache__async_is_late(a);
 
     if (!a->waiters_told) {
         a->waiters_told = true;
@@ -225,15 +232,16 @@ CACHE_INLINE uint64_t cache__earlier(uint64_t a, uint64_t b)
 CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
 {
     uint64_t now_ms = uv_now(a->loop), due_ms = cache__async_load_due_ms(a);
+    bool late = cache__async_is_late(a);
 
-    if (a->front->behind && a->held == NULL)
+    if (a->front->behind && a->held == NULL && !late)
         due_ms = cache__earlier(due_ms, cache_wb_due_ms(&a->front->writes));
     if (a->deadlines)
         due_ms = cache__earlier(due_ms, a->deadlines->due_ms);
     if (!cache__ring_empty(&a->loading))
         due_ms =
             cache__earlier(due_ms, cache__load_of(a->loading.next)->due_ms);
-    if (a->state == CACHE_ASYNC_CLOSING && !a->settled)
+    if (a->state == CACHE_ASYNC_CLOSING && !a->settled && !late)
         due_ms = cache__earlier(due_ms, a->close_deadline_ms);
     if (due_ms == UINT64_MAX)
         (void)uv_timer_stop(&a->timer);
@@ -252,21 +260,29 @@ CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
 CACHE_COLD void cache__async_turn(struct cache_async *a)
 {
     struct cache_ring to_tell;
-    bool guest_works = a->guest != NULL && a->guest->turn(a);
+    bool guest_works = false;
+    int i;
 
+    for (i = 0; i < CACHE__N_GUESTS; i++)
+        if (a->guests[i] != NULL)
+            guest_works |= a->guests[i]->turn(a->guests[i]);
     cache__ring_init(&to_tell);
     cache__ring_move(&to_tell, &a->to_tell);
     cache__fetch_tell_all(&to_tell);
-    cache__async_send_loads(a);
-    cache__async_send_through(a);
-    cache__async_send_behind(a);
-    cache__async_check_journal(a);
+    if (a->state == CACHE_ASYNC_OPEN)
+        cache__async_send_loads(a);
+    if (!cache__async_is_late(a)) {
+        cache__async_send_through(a);
+        cache__async_send_behind(a);
+    }
     cache__async_check_stored(a);
+    cache__async_check_journal(a);
     cache__async_check_room(a);
     cache__async_tell_writes(a);
     if (a->state == CACHE_ASYNC_CLOSING && cache__async_is_done(a)) {
-        if (a->guest != NULL)
-            a->guest->close(a);
+        for (i = 0; i < CACHE__N_GUESTS; i++)
+            if (a->guests[i] != NULL && a->guests[i]->closed != NULL)
+                a->guests[i]->closed(a->guests[i]);
         cache__async_close_handles(a);
         return;
     }
@@ -601,6 +617,7 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
     a->front = front;
     a->cells = cells;
     a->type = *type;
+    a->on_prepare = cache__async_prepare;
     bytes = cache__async_place(a, NULL);
     if (bytes == 0)
         return CACHE_ESIZE;
@@ -641,7 +658,8 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
 /*
  * Calls back when every write that was accepted before is at the store; they
  * are sent at once.  cb's status is 0; CACHE_EDEADLETTER if a write was given up
- * meanwhile; CACHE_ECLOSED if close came first, and the journal has them.
+ * meanwhile; CACHE_ECLOSED if close came first, and the journal has them; or the
+ * journal's error: the store has them, but not for sure after a crash.
  * Returns 0; CACHE_EINVAL; UV_ECANCELED after close: then cb is never called.
  * *flush is the library's until cb, in which it may be used again.
  */
@@ -654,7 +672,8 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
         return UV_ECANCELED;
     flush->cb = cb;
     flush->write.async = a;
-    flush->write.is_flush = true;
+    flush->write.tell = cache__flush_tell;
+    cache__async_await_appended(a, &flush->write);
     if (a->front->behind)
         cache__write_wait(&flush->write, &a->unstored,
                           cache_wb_flush(&a->front->writes));
@@ -668,8 +687,9 @@ CACHE_COLD int cache_async_flush(struct cache_async *a,
 CACHE_COLD struct cache_wb_stats
 cache_async_write_stats(const struct cache_async *a)
 {
-    static const struct cache_wb_stats none;
+    struct cache_wb_stats none;
 
+    memset(&none, 0, sizeof none);
     return a->front->behind ? a->front->writes.stats : none;
 }
 
@@ -698,8 +718,15 @@ CACHE_COLD bool cache_async_is_writable(const struct cache_async *a)
  */
 CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 {
+    int i;
+
     if (a->state != CACHE_ASYNC_OPEN)
         return UV_EALREADY;
+    for (i = 0; i < CACHE__N_GUESTS; i++)
+        if (a->guests[i] != NULL && a->guests[i]->closing != NULL)
+            a->guests[i]->closing(a->guests[i]);
+    if (a->state != CACHE_ASYNC_OPEN)
+        return UV_EALREADY; /* a callback was faster */
     a->state = CACHE_ASYNC_CLOSING;
     a->close_cb = cb;
     a->close_deadline_ms =
@@ -810,15 +837,14 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             load_one_ ? name##__async_load_one : NULL,                         \
             group_by_ ? name##__async_group : NULL,                            \
             name##__async_tell,                                                \
-            name##__async_tell_write,                                          \
             name##__async_tick,                                                \
         };                                                                     \
         return type_;                                                          \
     }                                                                          \
     struct cache__swallow_semicolon
 
-/* Reading. */
-#define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
+/* Making. */
+#define CACHE__ASYNC_DEFINE_INIT(name)                                         \
     CACHE_UNUSED static inline int name##_async_init(                          \
         struct name##_async *a, uv_loop_t *loop, struct name *c,               \
         const struct cache_async_config *config,                               \
@@ -840,11 +866,17 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             a->loader = *loader;                                               \
         return 0;                                                              \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* Reading. */
+#define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
     CACHE_UNUSED static inline int name##_fetch_with(                          \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, const struct cache_fetch_options *options,          \
         name##_fetch_cb cb)                                                    \
     {                                                                          \
+        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
+            return UV_ECANCELED;                                               \
         CACHE_ASSERT(cb != NULL);                                              \
         req->cb = cb;                                                          \
         req->base.many = NULL;                                                 \
@@ -856,9 +888,11 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, name##_fetch_cb cb)                                 \
     {                                                                          \
-        uint64_t hash_ = name##__cells__hash(&a->cache->cells.base, &key);     \
-        if (a->base.state == CACHE_ASYNC_OPEN &&                               \
-            name##__hit(a->cache, &key, hash_, out)) {                         \
+        uint64_t hash_;                                                        \
+        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
+            return UV_ECANCELED;                                               \
+        hash_ = name##__cells__hash(&a->cache->cells.base, &key);              \
+        if (name##__hit(a->cache, &key, hash_, out)) {                         \
             req->base.status = CACHE_FOUND;                                    \
             return 1;                                                          \
         }                                                                      \
@@ -886,9 +920,12 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
     CACHE_UNUSED static inline int name##_async_refresh(                       \
         struct name##_async *a, name##_key key)                                \
     {                                                                          \
-        return cache__async_refresh(                                           \
-            &a->base, &key, name##__cells__hash(&a->cache->cells.base, &key)); \
+        return cache__async_refresh(&a->base, &key);                           \
     }                                                                          \
+    struct cache__swallow_semicolon
+
+/* What a loader says. */
+#define CACHE__ASYNC_DEFINE_LOADED(name)                                       \
     CACHE_UNUSED static inline void name##_loaded_with(                        \
         struct name##_batch *b, size_t i, name##_value value,                  \
         const struct cache_loaded *loaded)                                     \
@@ -930,6 +967,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         const struct cache_writing *how, name##_write_cb cb)                   \
     {                                                                          \
         CACHE_ASSERT(cb != NULL);                                              \
+        req->base.tell = name##__async_tell_write;                             \
         memset(&req->base.write, 0, sizeof req->base.write);                   \
         req->base.write.key = &req->key;                                       \
         req->base.write.value = puts ? &req->value : NULL;                     \
@@ -982,13 +1020,13 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_async *a, enum cache_invalidation how)                   \
     {                                                                          \
         name##_invalidate(a->cache, how);                                      \
-        cache__async_changed(&a->base, NULL);                                  \
+        cache__async_changed(&a->base, NULL, how);                             \
     }                                                                          \
     CACHE_UNUSED static inline void name##_async_invalidate_key(               \
         struct name##_async *a, name##_key key, enum cache_invalidation how)   \
     {                                                                          \
         name##_invalidate_key(a->cache, key, how);                             \
-        cache__async_changed(&a->base, &key);                                  \
+        cache__async_changed(&a->base, &key, how);                             \
     }                                                                          \
     struct cache__swallow_semicolon
 
@@ -1083,7 +1121,9 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 #define CACHE_ASYNC_DEFINE(name)                                               \
     CACHE__ASYNC_DEFINE_TYPES(name);                                           \
     CACHE__ASYNC_DEFINE_HOOKS(name);                                           \
+    CACHE__ASYNC_DEFINE_INIT(name);                                            \
     CACHE__ASYNC_DEFINE_FETCH(name);                                           \
+    CACHE__ASYNC_DEFINE_LOADED(name);                                          \
     CACHE__ASYNC_DEFINE_WRITE(name)
 
 #endif /* CACHE_ASYNC_H */

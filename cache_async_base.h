@@ -168,9 +168,9 @@ struct cache_async_write {
     uint64_t barrier; /* version that has to be stored, or in the journal */
     uint64_t n_dead;  /* dead letters when it began */
     enum cache_ack ack;
-    bool keep;     /* the cells are to have it */
-    bool is_flush; /* it is a struct cache_flush */
-    int status;    /* when it is to be told */
+    bool keep;  /* the cells are to have it */
+    int status; /* when it is to be told, by: */
+    void (*tell)(struct cache_async_write *write);
 };
 
 /* A flush under way: the caller's memory, like a request. */
@@ -207,7 +207,6 @@ struct cache_async_type {
     uint32_t (*group_by)(const struct cache_async *a,
                          const void *key); /* or NULL */
     void (*tell)(struct cache_fetch *fetch);
-    void (*tell_write)(struct cache_async_write *write);
     uint32_t (*tick)(struct cache_front *f, uint32_t max_items);
 };
 
@@ -217,12 +216,25 @@ enum cache_async_state {
     CACHE_ASYNC_CLOSING
 };
 
-/* What another header adds to the loop half (cache_async_remote.h). */
+/* What another header adds to the loop half (cache_async_remote.h).  What is
+ * NULL is not called.  All on the loop's thread. */
 struct cache_async_guest {
-    bool (*turn)(struct cache_async *a);  /* something to do; true = there is
-                                             work on its way */
-    void (*close)(struct cache_async *a); /* nothing will come any more */
-    void (*changed)(struct cache_async *a, const void *key); /* NULL = all */
+    /* Does what there is to do; true = keep the loop alive. */
+    bool (*turn)(struct cache_async_guest *guest);
+    /* Close was called: what is begun now is the last. */
+    void (*closing)(struct cache_async_guest *guest);
+    /* Nothing will come any more; then the doorbell is closed. */
+    void (*closed)(struct cache_async_guest *guest);
+    /* The program, or the store on its behalf, has another value of this key
+     * (NULL = of all), for which `how` is what others may do with theirs. */
+    void (*changed)(struct cache_async_guest *guest, const void *key,
+                    enum cache_invalidation how);
+};
+
+enum cache__async_guests {
+    CACHE__GUEST_MEMBER, /* of a group: first, for it forgets what is old */
+    CACHE__GUEST_REMOTE,
+    CACHE__N_GUESTS
 };
 
 /* The loop half of one cache.  Members but `data` and `stats` are private. */
@@ -235,11 +247,11 @@ struct cache_async {
     struct cache_async_type type;
     struct cache_async_config config; /* with the defaults filled in */
     struct cache_async_stats stats;
-    const struct cache_async_guest *guest; /* or NULL */
-    void *guest_data;
+    struct cache_async_guest *guests[CACHE__N_GUESTS]; /* each may be NULL */
 
     struct cache_flight *flights;     /* by record of the claims */
     struct cache_load_queue *queues;  /* [n_groups] */
+    uint32_t n_queued;                /* keys in them */
     uint32_t first_queue, last_queue; /* those that are not empty: 1 + place */
     struct cache_load *free_loads;
     struct cache_ring loading; /* in the order of their due_ms */
@@ -264,10 +276,11 @@ struct cache_async {
     uv_mutex_t lock;                  /* of the following, and the bell */
     struct cache_async_job *returned; /* newest first */
     uv_async_t doorbell;
-    uv_prepare_t prepare; /* active while something is to be sent or told */
-    uv_timer_t timer;     /* active while something is due at a known time */
-    uv_timer_t sweep;     /* expiry; keeps no loop alive */
-    uint32_t n_out;       /* jobs that have left the loop */
+    uv_prepare_cb on_prepare; /* the turn of the loop */
+    uv_prepare_t prepare;     /* active while something is to be sent or told */
+    uv_timer_t timer; /* active while something is due at a known time */
+    uv_timer_t sweep; /* expiry; keeps no loop alive */
+    uint32_t n_out;   /* jobs that have left the loop */
     struct cache_worker worker;
 
     cache_close_cb close_cb;
@@ -388,20 +401,21 @@ CACHE_COLD void cache__heap_remove(struct cache_async *a, struct cache_fetch *f)
 
 /* --- the loop ------------------------------------------------------------ */
 
-CACHE_COLD void cache__async_prepare(uv_prepare_t *handle);
-
 /* Sees to it that the prepare callback runs before the loop waits again. */
 CACHE_INLINE void cache__async_wake(struct cache_async *a)
 {
     if (!uv_is_active((uv_handle_t *)&a->prepare))
-        (void)uv_prepare_start(&a->prepare, cache__async_prepare);
+        (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
-/* The cells have changed, and others may have to hear of it. */
-CACHE_INLINE void cache__async_changed(struct cache_async *a, const void *key)
+/* The cells or the store have changed, and others may have to hear of it. */
+CACHE_INLINE void cache__async_changed(struct cache_async *a, const void *key,
+                                       enum cache_invalidation how)
 {
-    if (a->guest != NULL)
-        a->guest->changed(a, key);
+    struct cache_async_guest *member = a->guests[CACHE__GUEST_MEMBER];
+
+    if (member != NULL)
+        member->changed(member, key, how);
 }
 
 /* --- jobs ---------------------------------------------------------------- */

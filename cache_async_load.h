@@ -83,8 +83,10 @@ CACHE_COLD void cache__fetch_wait(struct cache_fetch *f, uint32_t record)
 {
     f->record = record;
     cache__ring_append(&f->async->flights[record].waiters, &f->ring);
-    if (f->due_ms != CACHE_NEVER)
-        cache__heap_add(f->async, f);
+    if (f->due_ms == CACHE_NEVER)
+        return;
+    cache__heap_add(f->async, f);
+    cache__async_wake(f->async); /* the timer may have to ring sooner */
 }
 
 CACHE_COLD uint64_t cache__async_after(const struct cache_async *a,
@@ -124,6 +126,7 @@ CACHE_COLD void cache__flight_start(struct cache_async *a, uint32_t record)
         a->flights[q->last].next = record;
     }
     q->last = record;
+    a->n_queued++;
     cache__async_wake(a);
 }
 
@@ -180,6 +183,7 @@ CACHE_COLD uint32_t cache__queue_take(struct cache_async *a,
 
     q->first = a->flights[record].next;
     q->n--;
+    a->n_queued--;
     return record;
 }
 
@@ -493,26 +497,27 @@ CACHE_COLD struct cache_load *cache__load_next(struct cache_async *a)
     return load;
 }
 
+/* Sends what is queued; what callbacks of a loader that answers at once add has
+ * its turn later, or they could hold the loop for ever. */
 CACHE_COLD void cache__async_send_loads(struct cache_async *a)
 {
+    size_t n = a->n_queued;
     struct cache_load *load;
 
-    while ((load = cache__load_next(a)) != NULL)
+    while (n > 0 && (load = cache__load_next(a)) != NULL) {
+        n -= load->n < n ? load->n : n;
         cache__load_start(load);
+    }
 }
 
 /* Flights that are queued end with this error; those that callbacks begin
  * meanwhile do not. */
 CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
 {
-    uint32_t n = 0, q, record;
+    uint32_t n;
 
-    for (q = a->first_queue; q != 0; q = a->queues[q - 1].next)
-        n += a->queues[q - 1].n;
-    while (n-- > 0) {
-        record = cache__queue_pop(a);
-        cache__flight_land(a, record, NULL, NULL, status);
-    }
+    for (n = a->n_queued; n > 0; n--)
+        cache__flight_land(a, cache__queue_pop(a), NULL, NULL, status);
 }
 
 /* Deals with batches that are overdue.  When none is left to load with, those
@@ -561,19 +566,20 @@ CACHE_COLD int cache__async_ask(struct cache_async *a, struct cache_fetch *f,
     return CACHE__PENDING;
 }
 
+static const struct cache_fetch_options cache__fetch_default CACHE_UNUSED = {
+    { CACHE_STALE_DEFAULT, false, false, false, 0, 0 }, 0, 0, false
+};
+
 /* What the cells do not have at once: name_fetch, without the type. */
 CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
                                   const void *key, uint64_t hash, void *out,
                                   const struct cache_fetch_options *options)
 {
-    static const struct cache_fetch_options plain;
     uint64_t soft_ms;
     uint32_t record = 0;
     int rc;
 
-    if (a->state != CACHE_ASYNC_OPEN)
-        return UV_ECANCELED;
-    options = options ? options : &plain;
+    options = options ? options : &cache__fetch_default;
     f->async = a;
     f->out = out;
     f->how = options->reading;
@@ -597,8 +603,7 @@ CACHE_COLD int cache__async_fetch(struct cache_async *a, struct cache_fetch *f,
 }
 
 /* name_async_refresh, without the type: nobody waits. */
-CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
-                                    uint64_t hash)
+CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key)
 {
     struct cache_fetch f;
     uint32_t record;
@@ -609,7 +614,8 @@ CACHE_COLD int cache__async_refresh(struct cache_async *a, const void *key,
     memset(&f, 0, sizeof f);
     f.out = a->value_object;
     f.how.skip_read = true;
-    rc = cache__async_ask(a, &f, key, hash, &record);
+    rc = cache__async_ask(a, &f, key, a->front->type->hash(a->front, key),
+                          &record);
     return rc < 0 ? rc : 0;
 }
 

@@ -44,12 +44,15 @@ CACHE_COLD void cache__async_tell_writes(struct cache_async *a)
         struct cache_async_write *w = cache__write_of(now.next);
 
         cache__ring_remove(&w->ring);
-        if (w->is_flush)
-            ((struct cache_flush *)(void *)w)
-                ->cb((struct cache_flush *)(void *)w, w->status);
-        else
-            a->type.tell_write(w);
+        w->tell(w);
     }
+}
+
+CACHE_COLD void cache__flush_tell(struct cache_async_write *w)
+{
+    struct cache_flush *flush = (struct cache_flush *)(void *)w;
+
+    flush->cb(flush, w->status);
 }
 
 /* Writes that were given up so far. */
@@ -69,7 +72,23 @@ CACHE_COLD void cache__write_wait(struct cache_async_write *w,
     cache__ring_append(list, &w->ring);
 }
 
-/* Whoever waits for the store is told what it has come to. */
+/* The journal has this write, if there is one. */
+CACHE_INLINE bool cache__write_is_journaled(const struct cache_async_write *w)
+{
+#ifdef CACHE__THREADS
+    const struct cache_front *f = w->async->front;
+
+    return !f->journals ||
+           w->write.ticket.seq <= cache_journal_durable(&f->journal);
+#else
+    (void)w;
+    return true;
+#endif
+}
+
+/* Whoever waits for the store is told what it has come to.  What the journal
+ * lacks is not safe there: after a crash an older write would be replayed over
+ * it. */
 CACHE_COLD void cache__async_check_stored(struct cache_async *a)
 {
     const uint64_t n_dead = cache__async_n_dead(a);
@@ -80,7 +99,12 @@ CACHE_COLD void cache__async_check_stored(struct cache_async *a)
         if (!cache_wb_is_stored(&a->front->writes, w->barrier))
             return;
         cache__ring_remove(&w->ring);
-        cache__write_tell_soon(w, w->n_dead == n_dead ? 0 : CACHE_EDEADLETTER);
+        if (w->n_dead != n_dead)
+            cache__write_tell_soon(w, CACHE_EDEADLETTER);
+        else if (cache__write_is_journaled(w))
+            cache__write_tell_soon(w, 0);
+        else
+            cache__ring_append(&a->unjournaled, &w->ring);
     }
 }
 
@@ -112,6 +136,16 @@ CACHE_COLD void cache__async_check_journal(struct cache_async *a)
     }
 }
 
+/* A flush waits for all that was appended; what has failed before now is not
+ * told again. */
+CACHE_COLD void cache__async_await_appended(struct cache_async *a,
+                                            struct cache_async_write *w)
+{
+    w->write.ticket = a->front->ticket;
+    if (a->front->journals)
+        (void)cache_journal_wait(&a->front->journal, &w->write.ticket, 0);
+}
+
 /* What the store is to have, the journal has first; if it fails, the store is
  * what there is. */
 CACHE_COLD bool cache__async_is_journaled(struct cache_async *a)
@@ -128,6 +162,13 @@ CACHE_COLD bool cache__async_is_journaled(struct cache_async *a)
 CACHE_COLD void cache__async_check_journal(struct cache_async *a)
 {
     (void)a;
+}
+
+CACHE_COLD void cache__async_await_appended(struct cache_async *a,
+                                            struct cache_async_write *w)
+{
+    (void)a;
+    (void)w;
 }
 
 CACHE_COLD bool cache__async_is_journaled(struct cache_async *a)
@@ -157,17 +198,23 @@ CACHE_COLD void cache__behind_submit(struct cache_job *job)
 }
 
 /* Others have loaded what the store had before. */
-CACHE_COLD void cache__behind_tell_guest(struct cache_async *a,
-                                         const struct cache_store_batch *batch)
+CACHE_COLD void cache__behind_tell_member(struct cache_async *a,
+                                          const struct cache_store_batch *batch)
 {
     const struct cache_codec *codec = a->front->config.key_codec;
     size_t i;
 
-    for (i = 0; i < batch->n_items && a->guest != NULL; i++)
-        if (batch->items[i].status == 0 &&
-            codec->decode(codec, batch->items[i].key.data,
-                          batch->items[i].key.len, a->key_object) == 0)
-            cache__async_changed(a, a->key_object);
+    if (a->guests[CACHE__GUEST_MEMBER] == NULL)
+        return;
+    for (i = 0; i < batch->n_items; i++) {
+        const struct cache_store_item *item = &batch->items[i];
+        int rc =
+            codec->decode(codec, item->key.data, item->key.len, a->key_object);
+
+        if (item->status == 0) /* what has no key any more may be any */
+            cache__async_changed(a, rc == 0 ? a->key_object : NULL,
+                                 CACHE_INVALIDATE_HARD);
+    }
 }
 
 CACHE_COLD void cache__behind_land(struct cache_async_job *job)
@@ -175,7 +222,7 @@ CACHE_COLD void cache__behind_land(struct cache_async_job *job)
     struct cache_async_behind *b = (struct cache_async_behind *)(void *)job;
     struct cache_async *a = b->job.async;
 
-    cache__behind_tell_guest(a, b->batch);
+    cache__behind_tell_member(a, b->batch);
     b->batch->next = NULL;
     a->front->returned = b->batch;
     cache__front_collect(a->front);
@@ -255,7 +302,7 @@ CACHE_COLD void cache__through_end(struct cache_async *a,
     w->write.status = status;
     (void)cache__front_end_write(a->front, &w->write, w->keep);
     if (status == 0)
-        cache__async_changed(a, w->write.key);
+        cache__async_changed(a, w->write.key, CACHE_INVALIDATE_HARD);
     cache__flight_ask_again(a, &waiters, w->write.key, w->write.hash);
     cache__write_tell_soon(w, status);
 }
@@ -376,7 +423,7 @@ CACHE_COLD int cache__async_write_now(struct cache_async *a,
         rc = cache__front_apply(f, fw, keep);
     }
     if (rc == 0)
-        cache__async_changed(a, fw->key);
+        cache__async_changed(a, fw->key, CACHE_INVALIDATE_HARD);
     return rc;
 }
 
@@ -429,7 +476,6 @@ CACHE_COLD int cache__async_write(struct cache_async *a,
     fw->storing.expires_ms = cache__front_expires(f, how);
     if (w != NULL) {
         w->async = a;
-        w->is_flush = false;
         w->keep = keep;
         w->ack = ack;
     }

@@ -514,6 +514,7 @@ struct cache_front {
     uint32_t sweep_shard; /* of a shared cache: where that is */
     bool open, threads, behind;
     bool offloads;  /* loaders and stores run on threads of the loop half's */
+    bool contested; /* other caches of the program write to the same store */
     uint32_t hooks; /* enum cache__front_hooks */
     const struct cache_front_type *type;
     struct cache_loading_config config; /* with the defaults filled in */

@@ -259,8 +259,11 @@ CACHE_COLD int cache__front_undirty(struct cache_front *f,
     cache__front_count(f, &f->stats.dirty_hits);
     life = cache__front_life(
         f, NULL, 0, item->expires_ms ? item->expires_ms - now_ms : 0, f->epoch);
-    look->unstored = cache__front_put_own(f, look->key, look->hash, look->out,
-                                          &life, 0, true) != 0;
+    /* Where others write, too, this may be at the store already, and theirs
+     * after it: the cells would have the older one, and nobody to say so. */
+    look->unstored =
+        f->contested || cache__front_put_own(f, look->key, look->hash,
+                                             look->out, &life, 0, true) != 0;
     look->served = look->fresh = true;
     return CACHE_CLAIM_HIT;
 }

@@ -1105,9 +1105,19 @@ CACHE_COLD int cache__journal_replay(
     return rc;
 }
 
+/* Makes the names durable that there are now, and that there are no others. */
+CACHE_COLD int cache__journal_sync_names(struct cache_journal *j)
+{
+    int rc = cache__journal_sync(j->directory_fd, false);
+
+    return rc == 0 ? 0 : cache__journal_fail(j, rc, j->directory, NULL);
+}
+
 /* Makes what was read durable, which it need not be: a process that was killed
  * has not synced it, or has and was told that it failed.  In that case the
- * system may take the pages for clean, so the last block is written again. */
+ * system may take the pages for clean, so the last block is written again.  The
+ * names come last: what is to be deleted may be stored according to a segment
+ * that nobody has synced the name of. */
 CACHE_COLD int cache__journal_settle(struct cache__journal_opening *o)
 {
     struct cache__journal_reader *r = &o->reader;
@@ -1136,7 +1146,7 @@ CACHE_COLD int cache__journal_settle(struct cache__journal_opening *o)
         if (rc != 0 && j->message[0] == '\0')
             (void)cache__journal_fail(j, rc, j->name, NULL);
     }
-    return rc;
+    return rc != 0 ? rc : cache__journal_sync_names(j);
 }
 
 /* Deletes what has no part in the journal.  If it cannot, there is no harm: new
@@ -1171,16 +1181,16 @@ CACHE_COLD int cache__journal_read(
         rc = cache__journal_follow(&o);
     if (rc == 0)
         rc = cache__journal_verify_all(&o);
-    if (rc == 0)
-        rc = cache__journal_replay(&o, replay, user);
+    /* Durable first: what replay gives to a store must not be lost here, or its
+     * seq would be given to another write. */
     if (rc == 0)
         rc = cache__journal_settle(&o);
+    if (rc == 0)
+        rc = cache__journal_replay(&o, replay, user);
     if (rc == 0) {
         cache__journal_tidy(&o);
         cache__journal_delete_stored(j);
-        rc = cache__journal_sync(j->directory_fd, false);
-        if (rc != 0)
-            (void)cache__journal_fail(j, rc, j->directory, NULL);
+        rc = cache__journal_sync_names(j);
     }
     cache__journal_leave(&o.reader);
     cache__journal_free(j, o.reader.bytes);

@@ -16,10 +16,11 @@ compile() { # compiler standard file
     fi
 }
 
-for header in *.h stores/*.h codecs/*.h; do
+for header in *.h stores/*.h codecs/*.h util/*.h; do
+    [ -f "$header" ] || continue
     # libuv's and POSIX' own headers do not go with a strict standard.
     standards="c11 c17 gnu2x"
-    grep -q -E '#include (<(uv|pthread)\.h>|"(\.\./)?cache_(front|front_read|front_write|journal|loading)\.h")' \
+    grep -q -E '#include (<(uv|pthread)\.h>|"(\.\./)?cache_(async|front|journal|loading|worker)[a-z_]*\.h")' \
         "$header" && standards="gnu11 gnu17 gnu2x"
     file=build/headers/$(echo "$header" | tr / _)
     printf '#include "%s"\n#include "%s"\nint main(void) { return 0; }\n' \

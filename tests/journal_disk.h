@@ -40,6 +40,7 @@ static inline int disk_unlink(const char *name);
 #include "test.h"
 
 #include <ftw.h>
+#include <stdarg.h>
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -103,6 +104,32 @@ static struct {
     int slots[1024];   /* by descriptor: 1 + file */
     struct model_file files[MODEL_FILES];
 } disk = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* The latest that happened to the disk of the model.  What a simulation finds
+ * seldom happens twice: this tells how it came about. */
+enum { STORY_LINES = 500 };
+
+static char story[STORY_LINES][120];
+static unsigned n_story;
+
+/* Under the lock, or with no journal open. */
+static inline void disk_note(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(story[n_story++ % STORY_LINES], sizeof story[0], format,
+                    args);
+    va_end(args);
+}
+
+static inline void disk_tell(void)
+{
+    unsigned i = n_story > STORY_LINES ? n_story - STORY_LINES : 0;
+
+    for (; i < n_story; i++)
+        printf("  %s\n", story[i % STORY_LINES]);
+}
 
 static inline uint32_t chance(uint32_t below)
 {
@@ -279,8 +306,10 @@ static inline int disk_open(const char *name, int flags, int mode)
         return failed(errno);
     if (disk.modelled && fd < (int)COUNT(disk.slots)) {
         disk.slots[fd] = 0;
-        if (!(flags & O_DIRECTORY))
+        if (!(flags & O_DIRECTORY)) {
             disk.slots[fd] = 1 + model_open(name);
+            disk_note("open %s", model_of(fd)->name);
+        }
     }
     pthread_mutex_unlock(&disk.lock);
     return fd;
@@ -343,6 +372,8 @@ static inline ssize_t disk_pwrite(int fd, const void *from, size_t bytes,
         if ((size_t)at + (size_t)n > f->size)
             f->size = (size_t)at + (size_t)n;
         model_touch(f, (size_t)at, (size_t)at + (size_t)n);
+        disk_note("write %s from %zu to %zu: %d", f->name, (size_t)at,
+                  (size_t)at + (size_t)n, fault);
     }
     if (fault != 0)
         return failed(fault);
@@ -368,6 +399,7 @@ static inline int disk_any_sync(enum call what, int fd)
             fault = EIO;
     }
     if (disk.modelled && !disk.dead && !disk.lies && fault != EINTR) {
+        disk_note("sync %s: %d", f != NULL ? f->name : "names", fault);
         if (f != NULL)
             model_sync(f, fault != 0);
         else if (fault == 0)
@@ -405,6 +437,7 @@ static inline int disk_ftruncate(int fd, off_t bytes)
         memset(f->now + bytes, 0, f->size - (size_t)bytes);
         model_touch(f, (size_t)bytes, f->size);
         f->size = (size_t)bytes;
+        disk_note("shorten %s to %zu", f->name, f->size);
     }
     rc = ftruncate(fd, bytes);
     pthread_mutex_unlock(&disk.lock);
@@ -413,14 +446,18 @@ static inline int disk_ftruncate(int fd, off_t bytes)
 
 static inline int disk_unlink(const char *name)
 {
+    struct model_file *f;
     int fault, rc;
 
     pthread_mutex_lock(&disk.lock);
     fault = disk_fault(CALL_UNLINK);
     if (fault != 0)
         return failed(fault);
-    if (disk.modelled)
-        disk.files[model_slot(name)].exists = false;
+    if (disk.modelled) {
+        f = &disk.files[model_slot(name)];
+        f->exists = false;
+        disk_note("delete %s", f->name);
+    }
     rc = unlink(name);
     pthread_mutex_unlock(&disk.lock);
     return rc;
@@ -444,6 +481,7 @@ static inline void disk_model(uint64_t seed)
     memset(disk.slots, 0, sizeof disk.slots);
     disk.random = seed;
     disk.modelled = true;
+    n_story = 0;
 }
 
 /* What the platter has after a power cut becomes what the files have.  Of what
@@ -483,6 +521,8 @@ static inline void cut_power(void)
         memcpy(f->now, after, sizeof after);
         memcpy(f->kept, after, sizeof after);
         memset(f->dirty, 0, sizeof f->dirty);
+        disk_note("power cut: %s %s, %zu bytes", f->name,
+                  f->exists ? "is there" : "is not", size);
         if (!f->exists) {
             (void)unlink(name);
             continue;

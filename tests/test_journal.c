@@ -1500,9 +1500,116 @@ static void open_syncs_what_it_replays(void)
     }
 }
 
+static bool dies_at_3(const struct cache_store_item *item)
+{
+    pthread_mutex_lock(&disk.lock);
+    disk.dead = item->version == 3;
+    pthread_mutex_unlock(&disk.lock);
+    return true;
+}
+
+/* What replay was given may be at the store: its seq is never another write's,
+ * also if a process that was killed had not synced it, and the next one dies. */
+static void what_replay_was_given_stays(void)
+{
+    uint64_t n_syncs;
+    int round;
+
+    for (round = 0; round < 12; round++) {
+        sim_disk(round);
+        open_journal();
+        commit_n(2);
+        n_syncs = disk_calls(CALL_FDATASYNC);
+        disk_is_slow(5000);
+        CHECK_EQ(append_next(), 0);
+        while (disk_calls(CALL_FDATASYNC) == n_syncs)
+            sleep_ms(1);
+        kill_journal();
+        disk_is_slow(0);
+        replayed.is_right = dies_at_3;
+        CHECK_EQ(try_open(), CACHE_EIO);
+        replayed.is_right = NULL;
+        CHECK_EQ(replayed.n, 3);
+        disk.dead = false;
+        cut_power();
+        open_journal();
+        check_replayed(1, 3);
+        tear_down();
+    }
+}
+
+/* A process dies while it begins a segment with the mark of all before it, the
+ * next one while it opens, and then the power is cut: nothing is deleted because
+ * of a mark that goes with its segment's name. */
+static void open_keeps_what_it_may_need(void)
+{
+    uint64_t commit, call;
+    int round, rc;
+
+    for (commit = 3; commit <= 4; commit++) { /* it is written, synced */
+        for (round = 0; round < 2; round++) {
+            for (call = 1, rc = -1; rc != 0; call++) {
+                sim_disk((int)(commit * 100000 + call * 100) + round);
+                config.segment_bytes = 300;
+                open_journal();
+                commit_n(9);
+                pthread_mutex_lock(&disk.lock);
+                disk.die_at = disk.n_ops + commit;
+                pthread_mutex_unlock(&disk.lock);
+                cache_journal_stored(journal, 9);
+                while (!disk_is_dead())
+                    sleep_ms(0);
+                kill_journal();
+                disk.die_at = disk.n_ops + call;
+                rc = try_open();
+                kill_journal();
+                cut_power();
+                open_journal();
+                check_replayed(replayed.n == 0 ? 10 : 1, 9);
+                CHECK_EQ(cache_journal_last(journal), 9);
+                tear_down();
+            }
+            CHECK(call > 10);
+        }
+    }
+}
+
+/* A block that was synced in a segment whose name could not be, and which was
+ * given up: what one open does not find, the next one does not find either. */
+static void what_is_gone_stays_gone(void)
+{
+    uint64_t commit, last;
+    int round;
+
+    for (commit = 5; commit <= 7; commit++) { /* cut, deleted, tried again */
+        for (round = 0; round < 80; round++) {
+            sim_disk((int)commit * 1000 + round);
+            config.segment_bytes = 300;
+            open_journal();
+            commit_n(3);
+            disk_fail(CALL_FSYNC, 0, 1, EIO);
+            pthread_mutex_lock(&disk.lock);
+            disk.die_at = disk.n_ops + commit;
+            pthread_mutex_unlock(&disk.lock);
+            CHECK_EQ(append_next(), 0);
+            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EIO);
+            kill_journal();
+            disk_heal();
+            open_journal();
+            last = cache_journal_last(journal);
+            kill_journal();
+            cut_power();
+            open_journal();
+            check_replayed(1, last);
+            tear_down();
+        }
+    }
+}
+
 /* The mark on a full disk is durable before what it frees is deleted. */
 static void full_disk_and_a_power_cut(void)
 {
+    uint64_t mark, n_deleted;
     int round;
 
     for (round = 0; round < 10; round++) {
@@ -1511,10 +1618,13 @@ static void full_disk_and_a_power_cut(void)
         open_journal();
         commit_n(9);
         disk_fail(CALL_OPEN, 0, INT_MAX, ENOSPC); /* of another segment */
-        cache_journal_stored(journal, 7);
         CHECK_EQ(append_next(), 0);
-        while (stats_now().n_deleted == 0)
-            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        for (mark = 4; mark <= 7; mark += 3) {
+            n_deleted = stats_now().n_deleted;
+            cache_journal_stored(journal, mark);
+            while (stats_now().n_deleted == n_deleted)
+                CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        }
         kill_journal();
         cut_power();
         disk_heal();
@@ -1524,11 +1634,58 @@ static void full_disk_and_a_power_cut(void)
     }
 }
 
+/* A note that was not synced is, before segments are deleted because of it; also
+ * if its sync has failed. */
+static void full_disk_and_an_unsynced_note(void)
+{
+    int round;
+
+    for (round = 0; round < 10; round++) {
+        sim_disk(round);
+        config.segment_bytes = 300;
+        open_journal();
+        commit_n(9);
+        disk_fail(CALL_FDATASYNC, 0, INT_MAX, ENOSPC);
+        cache_journal_stored(journal, 7);
+        CHECK_EQ(append_next(), 0);
+        CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+        CHECK_EQ(stats_now().n_deleted, 0);
+        kill_journal();
+        disk_heal();
+        open_journal();
+        check_replayed(8, 9);
+        kill_journal();
+        cut_power();
+        open_journal();
+        check_replayed(8, 9);
+        tear_down();
+    }
+}
+
+/* A note of more than there is means that acknowledged writes are missing. */
+static void full_disk_and_a_lost_end(void)
+{
+    prepare();
+    config.segment_bytes = 300;
+    open_journal();
+    commit_n(9);
+    disk_fail(CALL_OPEN, 0, INT_MAX, ENOSPC);
+    cache_journal_stored(journal, 8);
+    CHECK_EQ(append_next(), 0);
+    while (stats_now().n_deleted == 0)
+        CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+    kill_journal();
+    disk_heal();
+    CHECK_EQ(truncate(file_name(path, 3), file_size(3) / 3), 0); /* 7 */
+    check_refused(CACHE_ECORRUPT);
+    tear_down();
+}
+
 /* What was deleted because of a note is not missed when the next one is torn:
  * by the disk, and by the end of the process. */
 static void full_disk_and_a_torn_note(void)
 {
-    int round;
+    int round, life;
 
     for (round = 0; round < 10; round++) {
         sim_disk(round);
@@ -1540,15 +1697,18 @@ static void full_disk_and_a_torn_note(void)
         CHECK_EQ(append_next(), 0);
         while (stats_now().n_deleted == 0)
             CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
-        disk_fail(CALL_PWRITE, 0, INT_MAX, ENOSPC); /* most is written */
-        cache_journal_stored(journal, 8);
-        CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
-        kill_journal();
-        if (round % 2)
-            cut_power();
-        disk_heal();
-        open_journal();
-        check_replayed(6, 9);
+        for (life = 0; life < 2; life++) { /* the second has read the note */
+            disk_fail(CALL_PWRITE, 0, INT_MAX, ENOSPC); /* most is written */
+            cache_journal_stored(journal, 8);
+            CHECK_EQ(append_next(), 0);
+            CHECK_EQ(wait_ms(CACHE_NEVER), CACHE_EFULL);
+            kill_journal();
+            if (round % 2)
+                cut_power();
+            disk_heal();
+            open_journal();
+            check_replayed(6, 9);
+        }
         tear_down();
     }
 }
@@ -1587,6 +1747,7 @@ static void faults_in_open(void)
             CHECK(k < 100);
         }
         CHECK(k > 0);
+        CHECK_EQ(disk.n_faults, 0); /* none is passed over */
         disk_heal();
         check_replayed(1, 9);
         tear_down();
@@ -1768,7 +1929,14 @@ static void sim_round(struct sim *sim, int crashes)
     disk.n_faults = 0;
     disk.die_at = disk.n_ops + 1 + choose(choose(4) == 0 ? 60 : 500);
     pthread_mutex_unlock(&disk.lock);
+    disk_note("process %d", sim->n_rounds);
     rc = try_open();
+    pthread_mutex_lock(&disk.lock);
+    disk_note("opened: %d, last %llu, first replayed %llu of %d", rc,
+              (unsigned long long)cache_journal_last(journal),
+              (unsigned long long)(replayed.n > 0 ? replayed.seqs[0] : 0),
+              replayed.n);
+    pthread_mutex_unlock(&disk.lock);
     if (rc == 0) {
         sim->n_opened++;
         sim->missing = sim_missing(sim);
@@ -1830,8 +1998,10 @@ static void simulate(const char *what, int crashes, uint32_t per_mille)
         for (i = 0; i < 60 && sim.n_lost == 0; i++)
             sim_round(&sim, crashes);
         replayed.is_right = NULL;
-        if (sim.n_lost > 0)
+        if (sim.n_lost > 0) {
+            disk_tell();
             printf("journal %d, crash %d: %s\n", n, i, sim.missing);
+        }
         all.n_rounds += sim.n_rounds;
         all.n_opened += sim.n_opened;
         all.n_acknowledged += sim.n_acknowledged;
@@ -2057,7 +2227,12 @@ static const struct test tests[] = {
     TEST(full_disk),
     TEST(segments_outlive_their_mark),
     TEST(open_syncs_what_it_replays),
+    TEST(what_replay_was_given_stays),
+    TEST(open_keeps_what_it_may_need),
+    TEST(what_is_gone_stays_gone),
     TEST(full_disk_and_a_power_cut),
+    TEST(full_disk_and_an_unsynced_note),
+    TEST(full_disk_and_a_lost_end),
     TEST(full_disk_and_a_torn_note),
     TEST(simulated_kills),
     TEST(simulated_power_cuts),

@@ -3,105 +3,19 @@
  * has acknowledged is there after kill -9 and power cuts, whatever the journal,
  * the store and the threads were doing.
  *
- * HOW LOSSES ARE SEEN
- *   Every write is noted before it begins and after it has returned 0, with the
- *   time of a common clock.  In a kill the notes are in memory that the parent
- *   shares.  A value that is found afterwards is wrong if nobody wrote it, or if
- *   it ended before a write of its key began that has to be there.  That is
- *   each write that was acknowledged by journal or store, and each that
- *   returned 0 in the same life before such a one began: writes are lost from
- *   the end only.
- *
  * TEST_SCALE multiplies the rounds.
  *
  * SPDX-License-Identifier: MIT
  */
 #define _GNU_SOURCE /* nftw */
 
-#include "journal_disk.h"
+#include "crash.h"
 
 #include "../cache_loading_shared.h"
 #include "../codecs/cache_raw.h"
 #include "../stores/cache_sqlite.h"
 
 #include <limits.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-
-/* --- keys, values and stores --------------------------------------------- */
-
-enum { KEYS = 8 };
-
-struct record {
-    uint64_t number; /* of the write, never 0 */
-    uint64_t check;  /* of key and number */
-};
-
-static struct record record_of(uint64_t key, uint64_t number)
-{
-    struct record record = { number, cache__mix(key + 1, number) };
-
-    return record;
-}
-
-/* A store that is a file with a place for each key, or memory. */
-static struct medium {
-    int fd;                   /* -1 = memory: */
-    struct record rows[KEYS]; /* number 0 = absent */
-    int fail;                 /* every write gets this status, unless 0 */
-    uint64_t poison;          /* this key's writes fail, if `poisoned` */
-    bool poisoned;
-    uint64_t versions[KEYS]; /* that it was told last */
-    int n_writes, n_letters; /* that there were */
-    bool dies_with_disk;     /* when the power is cut, here too */
-} medium = { .fd = -1 };
-
-static int medium_load(const uint64_t *key, struct record *value,
-                       struct cache_loaded *loaded, void *user)
-{
-    struct medium *m = &medium;
-
-    (void)loaded, (void)user;
-    *value = m->rows[*key];
-    if (m->fd >= 0 && pread(m->fd, value, sizeof *value,
-                            (off_t)(*key * sizeof *value)) != sizeof *value)
-        return CACHE_EKEY;
-    return value->number ? 0 : CACHE_EKEY;
-}
-
-static int medium_write(const uint64_t *key, const struct record *value,
-                        const struct cache_storing *storing)
-{
-    struct medium *m = &medium;
-
-    if (m->dies_with_disk && disk_is_dead())
-        return CACHE_EIO;
-    if (m->fail != 0 || (m->poisoned && m->poison == *key))
-        return m->fail ? m->fail : CACHE_ESTORE;
-    m->n_writes++;
-    m->versions[*key] = storing->version;
-    m->rows[*key] = *value;
-    return m->fd < 0 || pwrite(m->fd, value, sizeof *value,
-                               (off_t)(*key * sizeof *value)) == sizeof *value
-               ? 0
-               : CACHE_EIO;
-}
-
-static int medium_store(const uint64_t *key, const struct record *value,
-                        const struct cache_storing *storing, void *user)
-{
-    (void)user;
-    return medium_write(key, value, storing);
-}
-
-static int medium_remove(const uint64_t *key,
-                         const struct cache_storing *storing, void *user)
-{
-    static const struct record none = { 0, 0 };
-
-    (void)user;
-    return medium_write(key, &none, storing);
-}
 
 /* --- the caches ---------------------------------------------------------- */
 
@@ -366,166 +280,7 @@ static uint64_t got(uint64_t key)
     return record.number;
 }
 
-static int n_replayed;
-static uint64_t newest[KEYS]; /* number of each key's last write */
-static bool has_newest[KEYS];
-
-static int count_replay(const struct cache_store_item *item, void *user)
-{
-    struct record record = { 0, 0 };
-    uint64_t key;
-
-    (void)user;
-    n_replayed++;
-    memcpy(&key, item->key.data, sizeof key);
-    if (item->op == CACHE_STORE_PUT)
-        memcpy(&record, item->value.data, sizeof record);
-    newest[key % KEYS] = record.number;
-    has_newest[key % KEYS] = true;
-    return 0;
-}
-
-/* How many writes the next init would find; changes nothing. */
-static int journalled(void)
-{
-    static struct cache_journal journal;
-    struct cache_journal_config c = config.journal;
-
-    n_replayed = 0;
-    memset(has_newest, 0, sizeof has_newest);
-    CHECK_EQ(cache_journal_open(&journal, &c, count_replay, NULL), 0);
-    CHECK_EQ(cache_journal_close(&journal), 0);
-    return n_replayed;
-}
-
 /* --- notes of what was written ------------------------------------------- */
-
-enum { WRITERS = 4, NOTES = 20000 };
-
-struct note {
-    uint64_t begin, end; /* end: UINT64_MAX = it has not returned */
-    uint64_t number;     /* 0 = remove */
-    uint32_t key;
-    bool accepted; /* it has returned 0 */
-    bool safe;     /* and that means that it is in a file */
-};
-
-static struct notes {
-    uint64_t time;               /* atomic */
-    uint32_t n[WRITERS];         /* atomic */
-    uint32_t n_settled[WRITERS]; /* of earlier lives; the parent's */
-    uint32_t ready;              /* atomic: the cache is open */
-    uint32_t wrong;              /* atomic: errors that no child should see */
-    int wrong_rc;
-    struct note notes[WRITERS][NOTES];
-    /* the parent's */
-    struct note base[KEYS]; /* what was found last time */
-    uint64_t n_safe, n_all, n_lost_tail;
-} * notes;
-
-static uint64_t notes_now(void)
-{
-    return __atomic_add_fetch(&notes->time, 1, __ATOMIC_SEQ_CST);
-}
-
-static struct note *note_begin(uint32_t writer, uint32_t key, bool remove)
-{
-    uint32_t n = notes->n[writer];
-    struct note *note;
-
-    if (n == NOTES)
-        return NULL;
-    note = &notes->notes[writer][n];
-    memset(note, 0, sizeof *note);
-    note->key = key;
-    note->end = UINT64_MAX;
-    note->begin = notes_now();
-    note->number = remove ? 0 : note->begin;
-    __atomic_store_n(&notes->n[writer], n + 1, __ATOMIC_SEQ_CST);
-    return note;
-}
-
-static void note_end(struct note *note, bool safe)
-{
-    note->safe = safe;
-    __atomic_store_n(&note->end, notes_now(), __ATOMIC_SEQ_CST);
-    __atomic_store_n(&note->accepted, true, __ATOMIC_SEQ_CST);
-}
-
-/* Nothing is being written any more.  What was accepted before the last write
- * began that is in a file is there, too; the rest of this life may be lost, and
- * what the next one writes says nothing about it. */
-static void notes_crash(void)
-{
-    uint64_t now = notes_now(), safe = 0;
-    struct note *note;
-    uint32_t w, i;
-
-    for (w = 0; w < WRITERS; w++)
-        for (i = notes->n_settled[w]; i < notes->n[w]; i++) {
-            note = &notes->notes[w][i];
-            if (note->end == UINT64_MAX)
-                note->end = now;
-            note->safe = note->safe && note->accepted;
-            if (note->safe && note->begin > safe)
-                safe = note->begin;
-        }
-    for (w = 0; w < WRITERS; w++) {
-        for (i = notes->n_settled[w]; i < notes->n[w]; i++) {
-            note = &notes->notes[w][i];
-            note->safe = note->safe || (note->accepted && note->end < safe);
-        }
-        notes->n_settled[w] = notes->n[w];
-    }
-}
-
-/* A sentence if this is not what a key may have. */
-static const char *notes_judge(uint32_t key, uint64_t number)
-{
-    const struct note *base = &notes->base[key], *note;
-    uint64_t end = 0;
-    bool known = base->number == number;
-    uint32_t w, i;
-
-    /* Of removes there may be several: the last counts. */
-    for (w = 0; w < WRITERS; w++)
-        for (i = 0; i < notes->n[w]; i++) {
-            note = &notes->notes[w][i];
-            if (note->key != key || note->number != number)
-                continue;
-            known = true;
-            end = note->end > end ? note->end : end;
-        }
-    if (!known)
-        return "nobody wrote it";
-    for (w = 0; w < WRITERS; w++)
-        for (i = 0; i < notes->n[w]; i++) {
-            note = &notes->notes[w][i];
-            if (note->key == key && note->safe && end < note->begin)
-                return note->number ? "a newer put is lost"
-                                    : "a remove is lost";
-        }
-    return NULL;
-}
-
-/* What was found is where the next round begins. */
-static void notes_begin(const uint64_t *found)
-{
-    uint32_t w, i;
-
-    for (w = 0; w < WRITERS; w++) {
-        notes->n_all += notes->n[w];
-        for (i = 0; i < notes->n[w]; i++)
-            notes->n_safe += notes->notes[w][i].safe;
-        notes->n[w] = notes->n_settled[w] = 0;
-    }
-    for (i = 0; i < KEYS; i++) {
-        notes->base[i].key = i;
-        notes->base[i].number = found ? found[i] : 0;
-    }
-    if (found == NULL)
-        notes->n_all = notes->n_safe = 0;
-}
 
 /* Reads all keys, and returns how many are wrong. */
 static int judge_all(uint64_t *found, bool says)
@@ -570,12 +325,6 @@ static int write_one(uint32_t writer, uint64_t *random)
 }
 
 /* --- kill -9 ------------------------------------------------------------- */
-
-static void child_wrong(int rc)
-{
-    notes->wrong_rc = rc;
-    __atomic_store_n(&notes->wrong, 1u, __ATOMIC_SEQ_CST);
-}
 
 static void *write_until_killed(void *user)
 {
@@ -642,34 +391,6 @@ static void child_main(void)
     (void)write_until_killed(NULL);
 }
 
-/* One life of a child, which ends after so many microseconds. */
-static void child_life(bool waits, long us)
-{
-    struct timespec pause = { 0, us * 1000 };
-    int status, i;
-    pid_t pid;
-
-    notes->ready = 0;
-    (void)fflush(stdout);
-    pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0)
-        child_main();
-    for (i = 0; waits && i < 20000 &&
-                !__atomic_load_n(&notes->ready, __ATOMIC_SEQ_CST);
-         i++)
-        sleep_ms(1);
-    (void)nanosleep(&pause, NULL);
-    (void)kill(pid, SIGKILL);
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    CHECK(WIFSIGNALED(status));
-    if (notes->wrong)
-        printf("the child had an error: %d %s\n", notes->wrong_rc,
-               cache_strerror(notes->wrong_rc));
-    CHECK_EQ(notes->wrong, 0);
-    notes_crash();
-}
-
 /* After a crash: the cache with its journal has all, and then the store. */
 static void check_survivors(uint64_t *found, bool looks)
 {
@@ -678,7 +399,7 @@ static void check_survivors(uint64_t *found, bool looks)
     uint32_t key;
 
     if (looks && path != NULL)
-        (void)journalled();
+        (void)journalled(&config.journal);
     store_open();
     cache_start();
     CHECK_EQ(judge_all(found, true), 0);
@@ -691,7 +412,7 @@ static void check_survivors(uint64_t *found, bool looks)
     kind->destroy();
     cache_open = false;
     if (path != NULL)
-        CHECK_EQ(journalled(), 0);
+        CHECK_EQ(journalled(&config.journal), 0);
     config.journal.path = NULL;
     cache_start();
     for (key = 0; key < KEYS; key++) {
@@ -723,7 +444,7 @@ static void kill_9(int which, bool journal, long rounds)
         config.journal.process_only = round % 4 == 3;
         disk.sync_us = (int)(test_random(&random) % 3) * 1000;
         for (i = (int)(test_random(&random) % 3); i >= 0; i--, lives++)
-            child_life(test_random(&random) % 8 != 0,
+            child_life(child_main, test_random(&random) % 8 != 0,
                        (long)(test_random(&random) >> 33) %
                            (kind->db ? 100000 : 20000));
         disk.sync_us = 0;
@@ -1164,7 +885,7 @@ static void init_makes_writes_dirty_again(void)
         CHECK_EQ(kind->close(1000, NULL), 0);
         kind->destroy();
         cache_open = false;
-        CHECK_EQ(journalled(), 0);
+        CHECK_EQ(journalled(&config.journal), 0);
         tidy();
     }
 }
@@ -1192,7 +913,7 @@ static void init_stores_more_than_max_dirty(void)
         CHECK_EQ(kind->close(1000, NULL), 0);
         kind->destroy();
         cache_open = false;
-        CHECK_EQ(journalled(), 0);
+        CHECK_EQ(journalled(&config.journal), 0);
         CHECK_EQ(medium.rows[1].number, 300);
         CHECK_EQ(medium.rows[KEYS - 1].number, 0);
         tidy();
@@ -1263,7 +984,7 @@ static void init_with_a_dead_sqlite(void)
         CHECK_EQ(kind->close(10000, NULL), 0);
         kind->destroy();
         cache_open = false;
-        CHECK_EQ(journalled(), 0);
+        CHECK_EQ(journalled(&config.journal), 0);
         tidy();
     }
 }
@@ -1495,7 +1216,7 @@ static void versions_survive(void)
     CHECK_EQ(put(5, 5), 0);
     CHECK_EQ(put(4, 6), 0);
     crash();
-    CHECK_EQ(journalled(), 3);
+    CHECK_EQ(journalled(&config.journal), 3);
     cache_start();
     CHECK_EQ(put(6, 7), 0);
     CHECK_EQ(kind->flush(100), 0);
@@ -1595,7 +1316,7 @@ static void close_of_a_dead_store_with_a_journal(void)
         kind->destroy();
         cache_open = false;
         CHECK_EQ(medium.n_letters, 0);
-        CHECK_EQ(journalled(), KEYS);
+        CHECK_EQ(journalled(&config.journal), KEYS);
         medium.fail = 0;
         cache_start();
         for (key = 0; key < KEYS; key++)
@@ -1709,7 +1430,7 @@ static void dead_letters_are_not_replayed(void)
             kind->destroy();
             cache_open = false;
             CHECK_EQ(medium.n_letters, 1);
-            CHECK_EQ(journalled(), 0);
+            CHECK_EQ(journalled(&config.journal), 0);
             medium.poisoned = false;
         }
         cache_start();
@@ -1771,19 +1492,12 @@ const char *__tsan_default_options(void)
 
 int main(int argc, char **argv)
 {
-    const char *tmp = getenv("TMPDIR");
     int rc;
 
-    (void)snprintf(directory, sizeof directory, "%s/test_crash.XXXXXX",
-                   tmp && *tmp && strlen(tmp) < 200 ? tmp : "/tmp");
-    notes = (struct notes *)mmap(NULL, sizeof *notes, PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (mkdtemp(directory) == NULL || notes == MAP_FAILED) {
-        printf("no directory\n0 passed, 1 failed\n");
+    if (!crash_begin("test_crash"))
         return 1;
-    }
     rc = TEST_MAIN(argc, argv, tests);
     tidy();
-    (void)nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    crash_end();
     return rc;
 }
