@@ -82,12 +82,29 @@ CACHE_COLD void *cache__async_alloc(const struct cache_async *a, size_t bytes)
     return cache__front_alloc(a->front, bytes);
 }
 
+/* Nothing that is still being loaded may end now: nobody needs its key. */
+CACHE_COLD void cache__async_drop_keys(struct cache_async *a)
+{
+    size_t i;
+
+    cache__ring_move(&a->overdue, &a->loading);
+    while (!cache__ring_empty(&a->overdue)) {
+        struct cache_load *load = cache__load_of(a->overdue.next);
+
+        for (i = 0; i < load->n; i++)
+            if (load->claims[i].record != 0)
+                cache__front_key_free(a->front, cache__load_key(load, i));
+        cache__ring_remove(&load->ring);
+    }
+}
+
 /* The cache is as it was before init, but for writes: it takes no more. */
 CACHE_COLD void cache__async_let_go(struct cache_async *a)
 {
     struct cache_front *f = a->front;
 
     cache_worker_stop(&a->worker);
+    cache__async_drop_keys(a);
     f->threads = a->threads_before;
     f->config.claim_ms = a->claim_ms_before;
     if (f->clock.now_ms == &a->loop->time)
@@ -121,7 +138,7 @@ CACHE_COLD void cache__async_close_handles(struct cache_async *a)
     uv_close((uv_handle_t *)&a->sweep, cache__async_closed);
 }
 
-/* Loads that a loader of the program's never ended: nobody waits for them. */
+/* Loads that a loader of the program's has not ended: nobody waits for them. */
 CACHE_COLD void cache__async_drop_loads(struct cache_async *a)
 {
     struct cache_claims *t = &a->front->claims;
@@ -129,8 +146,10 @@ CACHE_COLD void cache__async_drop_loads(struct cache_async *a)
 
     for (r = 1; r <= t->n; r++)
         if (a->flights[r].state == CACHE_FLIGHT_LOADING &&
-            t->records[r].state == CACHE_PENDING_LOAD)
+            t->records[r].state == CACHE_PENDING_LOAD) {
+            t->records[r].lent = true;
             cache__front_release(a->front, r, CACHE__ASK_AGAIN);
+        }
 }
 
 /* Time is over: what waits to be written is not. */
@@ -1041,8 +1060,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *   .load_batch  void (struct name_async *a, struct name_batch *b): has
  *                b->keys[0 .. b->n - 1] loaded.  Each has to end once, now or
  *                later, in any order, on the loop's thread: name_loaded,
- *                name_load_failed.  *b lives until the last has; b->data is
- *                yours.
+ *                name_load_failed.  *b lives until the last has, and what
+ *                b->keys[i] points to until that one has; b->data is yours.
  *   .load_one    void (a, b, size_t i): the same for one key, b->keys[i].
  *   .group_by    uint32_t (const K *key, void *user): keys of a batch agree in
  *                this, modulo config.n_groups: a shard, a slot.  `user` is
@@ -1087,7 +1106,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *
  * void name_loaded(b, size_t i, V value)
  * void name_loaded_with(b, i, value, const struct cache_loaded *loaded)
- *   A key of a batch has this value.
+ *   A key of a batch has this value, which is the cache's from now on: what it
+ *   does not keep, or what comes too late, .on_remove has.
  * void name_load_failed(b, i, int status), name_batch_failed(b, status)
  *   It has none (CACHE_EKEY), or the load has failed with another negative
  *   status; the second for all that have not ended.  Waiters are told in these

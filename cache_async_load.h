@@ -249,19 +249,18 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     cache__front_release(f, record, CACHE__ASK_AGAIN);
 }
 
-/* The same, if the load is still that of its claim. */
-CACHE_COLD void cache__claim_land(struct cache_async *a,
+/* The same, if the load is still that of its claim; false: it is not, and what
+ * it has brought is nobody's. */
+CACHE_COLD bool cache__claim_land(struct cache_async *a,
                                   const struct cache_claim *claim,
                                   const void *value,
                                   const struct cache_loaded *loaded, int status)
 {
-    struct cache_front *f = a->front;
-
-    if (cache__claims_held(&f->claims, claim, 0) != NULL) {
-        cache__flight_land(a, claim->record, value, loaded, status);
-        return;
-    }
-    a->stats.n_late++;
+    if (cache__claims_held(&a->front->claims, claim, 0) == NULL ||
+        a->flights[claim->record].state != CACHE_FLIGHT_LOADING)
+        return false;
+    cache__flight_land(a, claim->record, value, loaded, status);
+    return true;
 }
 
 /* --- batches ------------------------------------------------------------- */
@@ -285,6 +284,16 @@ CACHE_COLD void cache__load_free(struct cache_load *load)
     cache__async_wake(a);
 }
 
+CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
+{
+    return load->values + i * load->job.async->front->type->value_bytes;
+}
+
+CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
+{
+    return load->keys + i * load->job.async->front->type->key_bytes;
+}
+
 /* One key of a batch has its result, which lives during the call. */
 CACHE_COLD void cache__load_end(struct cache_load *load, size_t i,
                                 const void *value,
@@ -292,14 +301,21 @@ CACHE_COLD void cache__load_end(struct cache_load *load, size_t i,
 {
     static const struct cache_loaded plain = { 0, 0, 0, 0 };
     struct cache_claim claim = load->claims[i];
+    struct cache_front *f = load->job.async->front;
 
     CACHE_ASSERT(i < load->n && claim.record != 0 &&
                  "a key of a batch has its result twice");
     if (i >= load->n || claim.record == 0)
         return;
     load->claims[i].record = 0;
-    cache__claim_land(load->job.async, &claim, value, loaded ? loaded : &plain,
-                      status);
+    if (!cache__claim_land(load->job.async, &claim, value,
+                           loaded ? loaded : &plain, status)) {
+        load->job.async->stats.n_late++;
+        if (status == 0)
+            f->type->discard(cache__load_key(load, i), value,
+                             f->config.cache.user);
+        cache__front_key_free(f, cache__load_key(load, i));
+    }
     if (--load->n_left == 0)
         cache__load_free(load);
 }
@@ -317,7 +333,8 @@ CACHE_COLD void cache__load_fail(struct cache_load *load, int status)
         cache__load_free(load);
 }
 
-/* A batch has taken too long: nobody waits for it any more. */
+/* A batch has taken too long: nobody waits for it any more.  Who loads has the
+ * keys until they end. */
 CACHE_COLD void cache__load_overdue(struct cache_load *load)
 {
     struct cache_async *a = load->job.async;
@@ -332,22 +349,14 @@ CACHE_COLD void cache__load_overdue(struct cache_load *load)
     for (i = 0; i < n; i++) {
         struct cache_claim claim = load->claims[i];
 
-        if (claim.record != 0 &&
-            cache__claims_held(&a->front->claims, &claim, 0) != NULL)
-            cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
+        if (claim.record == 0 ||
+            cache__claims_held(&a->front->claims, &claim, 0) == NULL)
+            continue;
+        a->front->claims.records[claim.record].lent = true;
+        cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
     }
     if (--load->n_left == 0)
         cache__load_free(load);
-}
-
-CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
-{
-    return load->values + i * load->job.async->front->type->value_bytes;
-}
-
-CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
-{
-    return load->keys + i * load->job.async->front->type->key_bytes;
 }
 
 /* --- batches: where they go ---------------------------------------------- */
@@ -425,7 +434,7 @@ CACHE_COLD void cache__load_encode(struct cache_load *load)
         if (rc == 0)
             load->claims[load->n++] = claim;
         else
-            cache__claim_land(a, &claim, NULL, NULL, rc);
+            (void)cache__claim_land(a, &claim, NULL, NULL, rc);
     }
     load->n_left -= n - load->n;
     load->batch.n_items = load->n;
