@@ -142,6 +142,8 @@ build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
+build/plain/test_dns build/asan/test_dns build/clang/test_dns: examples/dns.c
+
 build/tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(TSAN) $< -o $@ $(LIBS)

@@ -6,7 +6,6 @@
  * is a minute for all.  It blocks a thread of libuv's pool; a program with many
  * slow look-ups sets UV_THREADPOOL_SIZE. */
 #include <ctype.h>
-#include <inttypes.h>
 #include <stdio.h>
 
 #include "cache_async.h"
@@ -177,12 +176,12 @@ int main(void)
     uv_run(loop, UV_RUN_DEFAULT);
     for (i = 0; i < 6; i++)
         show(&clients[i]);
-    printf("%" PRIu64 " look-ups, joined by %" PRIu64 " more\n",
-           async.base.stats.n_loads, async.base.stats.n_joined);
+    printf("%d look-ups, joined by %d more\n", (int)async.base.stats.n_loads,
+           (int)async.base.stats.n_joined);
     for (i = 0; i < 6; i++) /* all are known, or known not to be */
         ask(&clients[i], names[i]);
-    printf("%" PRIu64 " look-ups after as many questions again\n",
-           async.base.stats.n_loads);
+    printf("%d look-ups after as many questions again\n",
+           (int)async.base.stats.n_loads);
     cache_async_close(&async.base, NULL);
     uv_run(loop, UV_RUN_DEFAULT);
     hosts_destroy(&hosts);

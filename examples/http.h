@@ -1,7 +1,7 @@
 /* http.h - what static_http.c has to know of HTTP/1.1: requests without a body,
  * taken apart strictly, so that nobody in front of it can read them in another
- * way.  Left out: targets with a host (http://..), Connection: keep-alive of
- * HTTP/1.0, lists in headers. */
+ * way, and the heads of answers.  Left out: targets with a host (http://..),
+ * connections of HTTP/1.0 that stay open, lists in Connection. */
 #ifndef HTTP_H
 #define HTTP_H
 
@@ -13,7 +13,7 @@
 #include <strings.h>
 #include <time.h>
 
-/* Strings are in the text that was parsed. */
+/* What was asked; its strings are in the text that was parsed. */
 struct http_request {
     bool is_head; /* not GET */
     bool keep;    /* the connection is to stay open */
@@ -21,6 +21,7 @@ struct http_request {
     const char *if_none_match, *if_modified_since; /* "" = there is none */
 };
 
+/* What it points to stays as it is until `done`. */
 struct http_answer {
     const char *status, *type; /* "200 OK", "text/plain" */
     const char *fields;        /* more lines of the head */
@@ -116,8 +117,9 @@ static void http_date(char *out, size_t size, time_t seconds)
 {
     struct tm tm;
 
-    gmtime_r(&seconds, &tm);
-    strftime(out, size, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    if (gmtime_r(&seconds, &tm) == NULL ||
+        strftime(out, size, "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
+        *out = '\0'; /* a year beyond all calendars */
 }
 
 static bool http_has_body(const struct http_request *r,

@@ -98,7 +98,7 @@ static void http_on_written(uv_write_t *write, int status)
     }
 }
 
-/* The answer to a request; what it points to stays until `done`. */
+/* Answers a request. */
 static void http_answer(struct http_client *c, const struct http_answer *answer)
 {
     uv_buf_t bufs[2];
@@ -120,14 +120,15 @@ static void http_answer(struct http_client *c, const struct http_answer *answer)
     }
 }
 
-/* The answer that is its status. */
+/* Answers with nothing but a status. */
 static void http_refuse(struct http_client *c, const char *status)
 {
-    struct http_answer answer = { .status = status, .type = "text/plain" };
+    const struct http_answer answer = { .status = status,
+                                        .type = "text/plain",
+                                        .fields = "Allow: GET, HEAD\r\n",
+                                        .body = status,
+                                        .n_bytes = strlen(status) };
 
-    answer.fields = "Allow: GET, HEAD\r\n";
-    answer.body = status;
-    answer.n_bytes = strlen(status);
     http_answer(c, &answer);
 }
 
@@ -196,8 +197,8 @@ static void http_on_tick(uv_timer_t *ticker)
     }
 }
 
-/* Listens on 127.0.0.1; *port = 0 becomes any that is free.  Returns 0 or
- * libuv's error; http_stop has to be called in any case. */
+/* Listens on 127.0.0.1; *port = 0 becomes one that is free.  Returns 0 or
+ * libuv's error. */
 static int http_start(uv_loop_t *loop, int *port,
                       void (*on_request)(struct http_client *c))
 {

@@ -110,7 +110,8 @@ int main(int argc, char **argv)
     if (rc == 0)
         rc = http_start(loop, &port, on_request);
     if (rc != 0) {
-        fprintf(stderr, "static_http: %s\n", uv_strerror(rc));
+        fprintf(stderr, "static_http: %s\n",
+                rc <= CACHE_EINVAL ? cache_strerror(rc) : uv_strerror(rc));
         return 1;
     }
     printf("http://127.0.0.1:%d/\n", port);
