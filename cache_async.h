@@ -82,19 +82,18 @@ CACHE_COLD void *cache__async_alloc(const struct cache_async *a, size_t bytes)
     return cache__front_alloc(a->front, bytes);
 }
 
-/* Nothing that is still being loaded may end now: nobody needs its key. */
-CACHE_COLD void cache__async_drop_keys(struct cache_async *a)
+/* Keys that loads have which will not end any more. */
+CACHE_COLD void cache__async_free_keys(struct cache_ring *loads)
 {
+    struct cache_ring *at;
     size_t i;
 
-    cache__ring_move(&a->overdue, &a->loading);
-    while (!cache__ring_empty(&a->overdue)) {
-        struct cache_load *load = cache__load_of(a->overdue.next);
+    for (at = loads->next; at != loads; at = at->next) {
+        const struct cache_load *load = cache__load_of(at);
 
         for (i = 0; i < load->n; i++)
             if (load->claims[i].record != 0)
-                cache__front_key_free(a->front, cache__load_key(load, i));
-        cache__ring_remove(&load->ring);
+                cache__load_free_key(load, i);
     }
 }
 
@@ -104,12 +103,13 @@ CACHE_COLD void cache__async_let_go(struct cache_async *a)
     struct cache_front *f = a->front;
 
     cache_worker_stop(&a->worker);
-    cache__async_drop_keys(a);
     f->threads = a->threads_before;
     f->config.claim_ms = a->claim_ms_before;
     if (f->clock.now_ms == &a->loop->time)
         f->clock.now_ms = a->cells->now_ms = NULL;
     f->offloads = false;
+    cache__async_free_keys(&a->loading);
+    cache__async_free_keys(&a->overdue);
     cache__front_free(f, a->memory);
     a->memory = NULL;
 }
@@ -138,7 +138,7 @@ CACHE_COLD void cache__async_close_handles(struct cache_async *a)
     uv_close((uv_handle_t *)&a->sweep, cache__async_closed);
 }
 
-/* Loads that a loader of the program's has not ended: nobody waits for them. */
+/* Loads that a loader of the program's never ended: nobody waits for them. */
 CACHE_COLD void cache__async_drop_loads(struct cache_async *a)
 {
     struct cache_claims *t = &a->front->claims;
@@ -147,7 +147,7 @@ CACHE_COLD void cache__async_drop_loads(struct cache_async *a)
     for (r = 1; r <= t->n; r++)
         if (a->flights[r].state == CACHE_FLIGHT_LOADING &&
             t->records[r].state == CACHE_PENDING_LOAD) {
-            t->records[r].lent = true;
+            cache__load_lend_key(a, r);
             cache__front_release(a->front, r, CACHE__ASK_AGAIN);
         }
 }
@@ -239,8 +239,6 @@ CACHE_COLD bool cache__async_is_done(struct cache_async *a)
 
 /* --- the loop ------------------------------------------------------------ */
 
-CACHE_COLD void cache__async_on_timer(uv_timer_t *timer);
-
 CACHE_INLINE uint64_t cache__earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -262,10 +260,12 @@ CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
             cache__earlier(due_ms, cache__load_of(a->loading.next)->due_ms);
     if (a->state == CACHE_ASYNC_CLOSING && !a->settled && !late)
         due_ms = cache__earlier(due_ms, a->close_deadline_ms);
+    if (uv_is_active((uv_handle_t *)&a->prepare))
+        due_ms = now_ms; /* a callback has just begun something */
     if (due_ms == UINT64_MAX)
         (void)uv_timer_stop(&a->timer);
     else
-        (void)uv_timer_start(&a->timer, cache__async_on_timer,
+        (void)uv_timer_start(&a->timer, a->on_timer,
                              due_ms > now_ms ? due_ms - now_ms : 0, 0);
     if (a->n_out > 0 || a->held || guest_works ||
         !cache__ring_empty(&a->unjournaled))
@@ -288,8 +288,7 @@ CACHE_COLD void cache__async_turn(struct cache_async *a)
     cache__ring_init(&to_tell);
     cache__ring_move(&to_tell, &a->to_tell);
     cache__fetch_tell_all(&to_tell);
-    if (a->state == CACHE_ASYNC_OPEN)
-        cache__async_send_loads(a);
+    cache__async_send_loads(a);
     if (!cache__async_is_late(a)) {
         cache__async_send_through(a);
         cache__async_send_behind(a);
@@ -314,10 +313,6 @@ CACHE_COLD void cache__async_prepare(uv_prepare_t *handle)
 
     (void)uv_prepare_stop(handle);
     cache__async_turn(a);
-    /* What a callback has just begun: this handle will not run again before
-     * the loop waits, so the loop must not wait. */
-    if (uv_is_active((uv_handle_t *)handle))
-        (void)uv_timer_start(&a->timer, cache__async_on_timer, 0, 0);
 }
 
 CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
@@ -326,7 +321,9 @@ CACHE_COLD void cache__async_on_timer(uv_timer_t *timer)
 
     cache__async_check_deadlines(a);
     cache__async_check_loads(a);
-    cache__async_turn(a);
+    /* Not a turn: libuv calls a timer that is due at once again before it looks
+     * at anything else. */
+    (void)uv_prepare_start(&a->prepare, a->on_prepare);
 }
 
 /* Takes back what has left the loop. */
@@ -637,6 +634,7 @@ CACHE_COLD int cache__async_init(struct cache_async *a, uv_loop_t *loop,
     a->cells = cells;
     a->type = *type;
     a->on_prepare = cache__async_prepare;
+    a->on_timer = cache__async_on_timer;
     bytes = cache__async_place(a, NULL);
     if (bytes == 0)
         return CACHE_ESIZE;
@@ -818,6 +816,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
         struct name##_batch *b_ = (struct name##_batch *)(void *)load;         \
         b_->keys = (const name##_key *)(const void *)load->keys;               \
         b_->n = load->n;                                                       \
+        if (i == 0)                                                            \
+            b_->data = NULL;                                                   \
         a_->loader.load_one(a_, b_, i);                                        \
     }                                                                          \
     CACHE_UNUSED static uint32_t name##__async_group(                          \
@@ -889,13 +889,12 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
 
 /* Reading. */
 #define CACHE__ASYNC_DEFINE_FETCH(name)                                        \
-    CACHE_UNUSED static inline int name##_fetch_with(                          \
+    /* With a key of its own, so that a hit's stays in registers. */           \
+    CACHE_COLD int name##__fetch_slowly(                                       \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, const struct cache_fetch_options *options,          \
         name##_fetch_cb cb)                                                    \
     {                                                                          \
-        if (a->base.state != CACHE_ASYNC_OPEN)                                 \
-            return UV_ECANCELED;                                               \
         CACHE_ASSERT(cb != NULL);                                              \
         req->cb = cb;                                                          \
         req->base.many = NULL;                                                 \
@@ -903,23 +902,27 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
             &a->base, &req->base, &key,                                        \
             name##__cells__hash(&a->cache->cells.base, &key), out, options);   \
     }                                                                          \
+    CACHE_UNUSED static inline int name##_fetch_with(                          \
+        struct name##_async *a, struct name##_request *req, name##_key key,    \
+        name##_value *out, const struct cache_fetch_options *options,          \
+        name##_fetch_cb cb)                                                    \
+    {                                                                          \
+        return a->base.state == CACHE_ASYNC_OPEN                               \
+                   ? name##__fetch_slowly(a, req, key, out, options, cb)       \
+                   : UV_ECANCELED;                                             \
+    }                                                                          \
     CACHE_UNUSED static inline int name##_fetch(                               \
         struct name##_async *a, struct name##_request *req, name##_key key,    \
         name##_value *out, name##_fetch_cb cb)                                 \
     {                                                                          \
-        uint64_t hash_;                                                        \
         if (a->base.state != CACHE_ASYNC_OPEN)                                 \
             return UV_ECANCELED;                                               \
-        hash_ = name##__cells__hash(&a->cache->cells.base, &key);              \
-        if (name##__hit(a->cache, &key, hash_, out)) {                         \
-            req->base.status = CACHE_FOUND;                                    \
-            return 1;                                                          \
-        }                                                                      \
-        CACHE_ASSERT(cb != NULL);                                              \
-        req->cb = cb;                                                          \
-        req->base.many = NULL;                                                 \
-        return cache__async_fetch(&a->base, &req->base, &key, hash_, out,      \
-                                  NULL);                                       \
+        if (!name##__hit(a->cache, &key,                                       \
+                         name##__cells__hash(&a->cache->cells.base, &key),     \
+                         out))                                                 \
+            return name##__fetch_slowly(a, req, key, out, NULL, cb);           \
+        req->base.status = CACHE_FOUND;                                        \
+        return 1;                                                              \
     }                                                                          \
     CACHE_UNUSED static inline int name##_fetch_many(                          \
         struct name##_async *a, struct cache_fetch_many *many,                 \
@@ -1060,8 +1063,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *   .load_batch  void (struct name_async *a, struct name_batch *b): has
  *                b->keys[0 .. b->n - 1] loaded.  Each has to end once, now or
  *                later, in any order, on the loop's thread: name_loaded,
- *                name_load_failed.  *b lives until the last has, and what
- *                b->keys[i] points to until that one has; b->data is yours.
+ *                name_load_failed.  *b lives until the last has; b->data is
+ *                yours.
  *   .load_one    void (a, b, size_t i): the same for one key, b->keys[i].
  *   .group_by    uint32_t (const K *key, void *user): keys of a batch agree in
  *                this, modulo config.n_groups: a shard, a slot.  `user` is
@@ -1106,8 +1109,7 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *
  * void name_loaded(b, size_t i, V value)
  * void name_loaded_with(b, i, value, const struct cache_loaded *loaded)
- *   A key of a batch has this value, which is the cache's from now on: what it
- *   does not keep, or what comes too late, .on_remove has.
+ *   A key of a batch has this value.
  * void name_load_failed(b, i, int status), name_batch_failed(b, status)
  *   It has none (CACHE_EKEY), or the load has failed with another negative
  *   status; the second for all that have not ended.  Waiters are told in these

@@ -277,10 +277,11 @@ struct cache_async {
     struct cache_async_job *returned; /* newest first */
     uv_async_t doorbell;
     uv_prepare_cb on_prepare; /* the turn of the loop */
-    uv_prepare_t prepare;     /* active while something is to be sent or told */
-    uv_timer_t timer; /* active while something is due at a known time */
-    uv_timer_t sweep; /* expiry; keeps no loop alive */
-    uint32_t n_out;   /* jobs that have left the loop */
+    uv_timer_cb on_timer;
+    uv_prepare_t prepare; /* active while something is to be sent or told */
+    uv_timer_t timer;     /* active while something is due at a known time */
+    uv_timer_t sweep;     /* expiry; keeps no loop alive */
+    uint32_t n_out;       /* jobs that have left the loop */
     struct cache_worker worker;
 
     cache_close_cb close_cb;
@@ -401,11 +402,17 @@ CACHE_COLD void cache__heap_remove(struct cache_async *a, struct cache_fetch *f)
 
 /* --- the loop ------------------------------------------------------------ */
 
-/* Sees to it that the prepare callback runs before the loop waits again. */
+/* Sees to it that the prepare callback runs before the loop waits again.  What
+ * is begun in a prepare callback, ours or one of the program's, comes too late
+ * for this iteration: the timer keeps the loop from waiting then. */
 CACHE_INLINE void cache__async_wake(struct cache_async *a)
 {
-    if (!uv_is_active((uv_handle_t *)&a->prepare))
-        (void)uv_prepare_start(&a->prepare, a->on_prepare);
+    const uv_handle_t *handle = (const uv_handle_t *)&a->prepare;
+
+    if (uv_is_active(handle) || uv_is_closing(handle))
+        return;
+    (void)uv_prepare_start(&a->prepare, a->on_prepare);
+    (void)uv_timer_start(&a->timer, a->on_timer, 0, 0);
 }
 
 /* The cells or the store have changed, and others may have to hear of it. */

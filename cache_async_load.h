@@ -237,6 +237,7 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status != 0)
         cache__flight_fall_back(a, record, &waiters, status);
     cache__claims_unlink(&f->claims, record); /* who asks now, asks anew */
+    f->claims.records[record].ticket = ++f->claims.ticket; /* it ends once */
     rc = cache__front_arrive(f, record, value, loaded, status, false);
     found = rc == 0 ? CACHE_FOUND : CACHE_FOUND_UNSTORED;
     for (at = waiters.next; at != &waiters && status == 0; at = at->next) {
@@ -247,20 +248,8 @@ CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
     if (status == 0 && rc != 0)
         f->type->discard(key, value, f->config.cache.user);
     cache__front_release(f, record, CACHE__ASK_AGAIN);
-}
-
-/* The same, if the load is still that of its claim; false: it is not, and what
- * it has brought is nobody's. */
-CACHE_COLD bool cache__claim_land(struct cache_async *a,
-                                  const struct cache_claim *claim,
-                                  const void *value,
-                                  const struct cache_loaded *loaded, int status)
-{
-    if (cache__claims_held(&a->front->claims, claim, 0) == NULL ||
-        a->flights[claim->record].state != CACHE_FLIGHT_LOADING)
-        return false;
-    cache__flight_land(a, claim->record, value, loaded, status);
-    return true;
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* one may have waited for the record */
 }
 
 /* --- batches ------------------------------------------------------------- */
@@ -269,6 +258,44 @@ CACHE_INLINE struct cache_load *cache__load_of(struct cache_ring *ring)
 {
     return (struct cache_load *)(void *)((char *)ring -
                                          offsetof(struct cache_load, ring));
+}
+
+CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
+{
+    return load->values + i * load->job.async->front->type->value_bytes;
+}
+
+CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
+{
+    return load->keys + i * load->job.async->front->type->key_bytes;
+}
+
+/* The record of a key is nobody's while its load goes on: the loader may still
+ * look at the key, which is the load's from now on. */
+CACHE_COLD void cache__load_lend_key(struct cache_async *a, uint32_t record)
+{
+    a->front->claims.records[record].lent = true;
+}
+
+CACHE_COLD void cache__load_free_key(const struct cache_load *load, size_t i)
+{
+    const struct cache_front *f = load->job.async->front;
+
+    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
+        f->type->key_free(cache__load_key(load, i), f->config.cache.user);
+}
+
+/* What comes when nobody waits for it any more. */
+CACHE_COLD void cache__load_late(const struct cache_load *load, size_t i,
+                                 const void *value, int status)
+{
+    struct cache_async *a = load->job.async;
+
+    a->stats.n_late++;
+    if (status == 0)
+        a->front->type->discard(cache__load_key(load, i), value,
+                                a->front->config.cache.user);
+    cache__load_free_key(load, i);
 }
 
 /* A batch has nothing to bring any more. */
@@ -284,16 +311,6 @@ CACHE_COLD void cache__load_free(struct cache_load *load)
     cache__async_wake(a);
 }
 
-CACHE_INLINE void *cache__load_value(const struct cache_load *load, size_t i)
-{
-    return load->values + i * load->job.async->front->type->value_bytes;
-}
-
-CACHE_INLINE void *cache__load_key(const struct cache_load *load, size_t i)
-{
-    return load->keys + i * load->job.async->front->type->key_bytes;
-}
-
 /* One key of a batch has its result, which lives during the call. */
 CACHE_COLD void cache__load_end(struct cache_load *load, size_t i,
                                 const void *value,
@@ -301,21 +318,18 @@ CACHE_COLD void cache__load_end(struct cache_load *load, size_t i,
 {
     static const struct cache_loaded plain = { 0, 0, 0, 0 };
     struct cache_claim claim = load->claims[i];
-    struct cache_front *f = load->job.async->front;
+    struct cache_async *a = load->job.async;
 
     CACHE_ASSERT(i < load->n && claim.record != 0 &&
                  "a key of a batch has its result twice");
     if (i >= load->n || claim.record == 0)
         return;
     load->claims[i].record = 0;
-    if (!cache__claim_land(load->job.async, &claim, value,
-                           loaded ? loaded : &plain, status)) {
-        load->job.async->stats.n_late++;
-        if (status == 0)
-            f->type->discard(cache__load_key(load, i), value,
-                             f->config.cache.user);
-        cache__front_key_free(f, cache__load_key(load, i));
-    }
+    if (cache__claims_held(&a->front->claims, &claim, 0) != NULL)
+        cache__flight_land(a, claim.record, value, loaded ? loaded : &plain,
+                           status);
+    else
+        cache__load_late(load, i, value, status);
     if (--load->n_left == 0)
         cache__load_free(load);
 }
@@ -333,8 +347,7 @@ CACHE_COLD void cache__load_fail(struct cache_load *load, int status)
         cache__load_free(load);
 }
 
-/* A batch has taken too long: nobody waits for it any more.  Who loads has the
- * keys until they end. */
+/* A batch has taken too long: nobody waits for it any more. */
 CACHE_COLD void cache__load_overdue(struct cache_load *load)
 {
     struct cache_async *a = load->job.async;
@@ -349,11 +362,11 @@ CACHE_COLD void cache__load_overdue(struct cache_load *load)
     for (i = 0; i < n; i++) {
         struct cache_claim claim = load->claims[i];
 
-        if (claim.record == 0 ||
-            cache__claims_held(&a->front->claims, &claim, 0) == NULL)
-            continue;
-        a->front->claims.records[claim.record].lent = true;
-        cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
+        if (claim.record != 0 &&
+            cache__claims_held(&a->front->claims, &claim, 0) != NULL) {
+            cache__load_lend_key(a, claim.record);
+            cache__flight_land(a, claim.record, NULL, NULL, CACHE_ETIMEOUT);
+        }
     }
     if (--load->n_left == 0)
         cache__load_free(load);
@@ -431,10 +444,13 @@ CACHE_COLD void cache__load_encode(struct cache_load *load)
         item->status = 0;
         rc = cache__front_encode(f->config.key_codec, cache__load_key(load, i),
                                  &item->key);
-        if (rc == 0)
-            load->claims[load->n++] = claim;
-        else
-            (void)cache__claim_land(a, &claim, NULL, NULL, rc);
+        if (rc != 0) {
+            cache__flight_land(a, claim.record, NULL, NULL, rc);
+            continue;
+        }
+        memmove(cache__load_key(load, load->n), cache__load_key(load, i),
+                f->type->key_bytes);
+        load->claims[load->n++] = claim;
     }
     load->n_left -= n - load->n;
     load->batch.n_items = load->n;
@@ -454,7 +470,8 @@ CACHE_COLD void cache__load_start(struct cache_load *load)
     load->n_left = n + 1; /* it stays while this function works */
     if (a->type.load_one) {
         for (i = 0; i < n; i++)
-            a->type.load_one(load, i);
+            if (load->claims[i].record != 0) /* name_batch_failed meanwhile */
+                a->type.load_one(load, i);
     } else if (a->type.load) {
         a->type.load(load);
     } else if (a->front->config.store != NULL) {
@@ -506,19 +523,6 @@ CACHE_COLD struct cache_load *cache__load_next(struct cache_async *a)
     return load;
 }
 
-/* Sends what is queued; what callbacks of a loader that answers at once add has
- * its turn later, or they could hold the loop for ever. */
-CACHE_COLD void cache__async_send_loads(struct cache_async *a)
-{
-    size_t n = a->n_queued;
-    struct cache_load *load;
-
-    while (n > 0 && (load = cache__load_next(a)) != NULL) {
-        n -= load->n < n ? load->n : n;
-        cache__load_start(load);
-    }
-}
-
 /* Flights that are queued end with this error; those that callbacks begin
  * meanwhile do not. */
 CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
@@ -529,8 +533,24 @@ CACHE_COLD void cache__async_fail_queued(struct cache_async *a, int status)
         cache__flight_land(a, cache__queue_pop(a), NULL, NULL, status);
 }
 
-/* Deals with batches that are overdue.  When none is left to load with, those
- * who are queued do not wait either. */
+/* Sends what is due; what callbacks of a loader that answers at once add has
+ * its turn later, or they could hold the loop for ever.  When every batch is
+ * overdue, and none is left to load with, those who are queued do not wait. */
+CACHE_COLD void cache__async_send_loads(struct cache_async *a)
+{
+    size_t n = a->n_queued;
+    struct cache_load *load;
+
+    while (n > 0 && a->state == CACHE_ASYNC_OPEN &&
+           (load = cache__load_next(a)) != NULL) {
+        n -= load->n < n ? load->n : n;
+        cache__load_start(load);
+    }
+    if (a->free_loads == NULL && a->n_loading == 0)
+        cache__async_fail_queued(a, CACHE_ETIMEOUT);
+}
+
+/* Deals with batches that are overdue. */
 CACHE_COLD void cache__async_check_loads(struct cache_async *a)
 {
     struct cache_load *load;
@@ -541,8 +561,6 @@ CACHE_COLD void cache__async_check_loads(struct cache_async *a)
             break;
         cache__load_overdue(load);
     }
-    if (a->free_loads == NULL && a->n_loading == 0)
-        cache__async_fail_queued(a, CACHE_ETIMEOUT);
 }
 
 /* --- fetch --------------------------------------------------------------- */
@@ -756,6 +774,8 @@ CACHE_COLD void cache__async_cancel_all(struct cache_async *a)
         a->flights[r].state = CACHE_FLIGHT_NONE;
         cache__front_release(a->front, r, CACHE__ASK_AGAIN);
     }
+    if (!cache__ring_empty(&a->to_write))
+        cache__async_wake(a); /* there are records again */
 }
 
 #endif /* CACHE_ASYNC_LOAD_H */

@@ -295,9 +295,12 @@ CACHE_COLD struct cache_life cache_life_of(const struct cache_freshness *f,
         f->refresh_pct
             ? cache__clock_after(clock, cache__percent(ttl_ms, f->refresh_pct))
             : life.fresh_until;
-    life.stale_until =
-        cache__clock_after(clock, cache__sum_ms(ttl_ms, f->stale_ms));
-    life.dead_at = cache__clock_after(clock, cache__sum_ms(ttl_ms, spare));
+    life.stale_until = life.dead_at = life.fresh_until;
+    if (f->stale_ms != 0)
+        life.stale_until =
+            cache__clock_after(clock, cache__sum_ms(ttl_ms, f->stale_ms));
+    if (spare != 0)
+        life.dead_at = cache__clock_after(clock, cache__sum_ms(ttl_ms, spare));
     if (life.dead_at > end)
         life.dead_at = end;
     if (life.stale_until > end)

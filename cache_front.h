@@ -246,7 +246,7 @@ struct cache_pending {
     bool linked;     /* it is found by its key */
     bool overtaken;  /* the key was written or invalidated meanwhile */
     bool skip_write; /* what is loaded is not kept */
-    bool lent;       /* its key is for somebody else to free */
+    bool lent;       /* a load that goes on without it has its key */
 };
 
 /* All of them.  Keys, and the values that waiters get, by record. */
@@ -1099,12 +1099,6 @@ CACHE_COLD void cache__front_store_all(struct cache_front *f,
 
 /* --- the front: claims --------------------------------------------------- */
 
-CACHE_COLD void cache__front_key_free(const struct cache_front *f, void *key)
-{
-    if (cache__front_has(f, CACHE__HAS_KEY_FREE))
-        f->type->key_free(key, f->config.cache.user);
-}
-
 /* The record is nobody's any more, but for those who wait for it: they get
  * `status`. */
 CACHE_COLD void cache__front_release(struct cache_front *f, uint32_t r,
@@ -1120,8 +1114,8 @@ CACHE_COLD void cache__front_release(struct cache_front *f, uint32_t r,
         cache__front_changed(f);
         return;
     }
-    if (!p->lent)
-        cache__front_key_free(f, cache__claims_key(t, r));
+    if (cache__front_has(f, CACHE__HAS_KEY_FREE) && !p->lent)
+        f->type->key_free(cache__claims_key(t, r), f->config.cache.user);
     cache__list_unlink(t->ages, r);
     p->state = CACHE_PENDING_FREE;
     p->chain = t->free_records;

@@ -465,12 +465,30 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
 CACHE_COLD bool cache__front_has_newer(struct cache_front *f, const void *key,
                                        uint64_t hash, uint64_t version)
 {
-    struct cache__reader look = cache__reader_of(key, hash, NULL, NULL);
+    struct cache__reader look;
 
+    if (version == 0)
+        return false;
+    look = cache__reader_of(key, hash, NULL, NULL);
     look.at = cache__front_moment(f);
-    return version != 0 &&
-           f->type->visit(f, key, hash, cache__front_see_entry, &look) &&
+    return f->type->visit(f, key, hash, cache__front_see_entry, &look) &&
            cache_life_has_value(&look.life, &look.at) && look.version > version;
+}
+
+/* A load has failed: its cell is told, or made. */
+CACHE_COLD void cache__front_keep_error(struct cache_front *f, uint32_t r,
+                                        int error)
+{
+    const struct cache_pending *p = &f->claims.records[r];
+    const void *key = cache__claims_key(&f->claims, r);
+    struct cache__reader look = cache__reader_of(key, p->hash, NULL, NULL);
+
+    look.f = f;
+    look.at = cache__front_moment(f);
+    (void)f->type->visit(f, key, p->hash, cache__front_blame, &look);
+    if (!look.served)
+        cache__front_put_none(f, key, p->hash, f->config.freshness.error_ttl_ms,
+                              p->birth, error);
 }
 
 /* What a load has brought goes to the cells: a value, that there is none, or an
@@ -482,7 +500,6 @@ CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
 {
     const struct cache_pending *p = &f->claims.records[r];
     const void *key = cache__claims_key(&f->claims, r);
-    struct cache__reader look = cache__reader_of(key, p->hash, NULL, NULL);
     struct cache_life life;
 
     if (p->overtaken || p->birth < f->soft || p->skip_write) {
@@ -506,12 +523,7 @@ CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
         return cache__front_put_own(f, key, p->hash, value, &life,
                                     loaded->version, retain);
     }
-    look.f = f;
-    look.at = cache__front_moment(f);
-    (void)f->type->visit(f, key, p->hash, cache__front_blame, &look);
-    if (!look.served)
-        cache__front_put_none(f, key, p->hash, f->config.freshness.error_ttl_ms,
-                              p->birth, status);
+    cache__front_keep_error(f, r, status);
     return 0;
 }
 
