@@ -142,7 +142,8 @@ build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
-build/plain/test_dns build/asan/test_dns build/clang/test_dns: examples/dns.c
+$(foreach dir,plain asan clang,build/$(dir)/test_dns build/$(dir)/test_files): \
+    examples/dns.c examples/files.h examples/http.h
 
 build/tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)

@@ -32,7 +32,7 @@ struct http_answer {
 };
 
 /* Decodes a target in place, up to its query.  Returns NULL, or what is wrong. */
-static const char *http_decode(char *target)
+static inline const char *http_decode(char *target)
 {
     char *in, *out = target, hex[3] = "";
     bool escaped;
@@ -57,7 +57,7 @@ static const char *http_decode(char *target)
 
 /* Takes the lines of a head apart: each ends with CR LF, and the empty one is
  * cut off.  Returns NULL, or the status to refuse the request with. */
-static const char *http_parse(struct http_request *r, char *text)
+static inline const char *http_parse(struct http_request *r, char *text)
 {
     char *end = strstr(text, "\r\n"), *line, *value, *target, *version;
     bool has_host, closes;
@@ -104,8 +104,8 @@ static const char *http_parse(struct http_request *r, char *text)
 }
 
 /* The client has this already. */
-static bool http_is_same(const struct http_request *r, const char *etag,
-                         const char *modified)
+static inline bool http_is_same(const struct http_request *r, const char *etag,
+                                const char *modified)
 {
     if (*r->if_none_match == '\0')
         return strcmp(r->if_modified_since, modified) == 0;
@@ -113,7 +113,7 @@ static bool http_is_same(const struct http_request *r, const char *etag,
            strstr(r->if_none_match, etag) != NULL;
 }
 
-static void http_date(char *out, size_t size, time_t seconds)
+static inline void http_date(char *out, size_t size, time_t seconds)
 {
     struct tm tm;
 
@@ -122,15 +122,16 @@ static void http_date(char *out, size_t size, time_t seconds)
         *out = '\0'; /* a year beyond all calendars */
 }
 
-static bool http_has_body(const struct http_request *r,
-                          const struct http_answer *answer)
+static inline bool http_has_body(const struct http_request *r,
+                                 const struct http_answer *answer)
 {
     return !r->is_head && strncmp(answer->status, "304", 3) != 0;
 }
 
 /* The head of an answer.  Returns its bytes. */
-static int http_print(char *out, size_t size, const struct http_request *r,
-                      const struct http_answer *answer)
+static inline int http_print(char *out, size_t size,
+                             const struct http_request *r,
+                             const struct http_answer *answer)
 {
     char date[32];
 
@@ -143,7 +144,7 @@ static int http_print(char *out, size_t size, const struct http_request *r,
                     answer->n_bytes);
 }
 
-static const char *http_type(const char *path)
+static inline const char *http_type(const char *path)
 {
     static const char *const types[][2] = {
         { ".html", "text/html; charset=utf-8" },

@@ -204,6 +204,25 @@ def test_absent(server, rng):
     until(lambda: client.get("/later")[0] == 200, "a new file is not seen", 3)
 
 
+def test_large(server, rng):
+    """What is read and not kept takes no room afterwards."""
+    with open(os.path.join(server.root, "large.png"), "wb") as file:
+        file.truncate(32 << 20)
+    client = Client(server)
+    for _ in range(9): # together more than what may be held at once
+        check_eq(client.get("/large.png", "HEAD")[0], 200)
+
+
+def test_cut_off(server, rng):
+    """A file that is shorter than it says, as one that is cut meanwhile."""
+    path = "/sys/class/net/lo/mtu"
+    if not os.path.exists(path) or os.stat(path).st_size < 100:
+        print("skipped: a file that is shorter than it says: none in /sys")
+        return
+    os.symlink(path, os.path.join(server.root, "short"))
+    check_eq(Client(server).get("/short")[0], 503)
+
+
 def test_changed(server, rng):
     """Changed and removed files are noticed."""
     client = Client(server)
@@ -414,6 +433,18 @@ def test_fuzz(server, rng):
         answers = raw(server, bytes(text))
         check(SECRET not in answers, bytes(text))
         check(answers == b"" or answers.startswith(b"HTTP/1.1 "), bytes(text))
+    check_eq(Client(server).get("/a.txt")[2], b"a")
+
+
+def test_gone(server, rng):
+    """Clients that leave before their answers come."""
+    text = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+    for n in range(50):
+        client = Client(server)
+        client.send(text)
+        if n % 2:
+            client.socket.shutdown(socket.SHUT_WR)
+        client.socket.close()
     check_eq(Client(server).get("/a.txt")[2], b"a")
 
 
