@@ -92,7 +92,6 @@ static void http_on_written(uv_write_t *write, int status)
         http_next(c);
     } else { /* closed at once, what it still sends would undo our answer */
         c->drains = true;
-        c->n_in = 0;
         uv_shutdown(&c->shutdown, write->handle, NULL);
         uv_read_start(write->handle, http_on_alloc, http_on_read);
     }
