@@ -6,6 +6,8 @@
 # make bench-journal  acknowledged writes per second, with files in BENCH_DIR=build
 # make bench-loading  what a loading cache costs beside a plain one; TSV in
 #                 bench/results
+# make bench-async    what the loop half costs, hits to write-behind; TSV in
+#                 bench/results, SQLite's file in BENCH_DIR=build
 # make hitratio   TRACE=file SIZES=100,1000,10% POLICIES=lru,arc SEED=1: which
 #                 policy and size serve a trace; TSV and curves in build
 # make hitratio-table  TRACES=dir CELLS=cells.tsv POLICIES=all OUT=out.tsv
@@ -47,16 +49,18 @@ ASAN = -O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -fsanitize=thread
 # The others have their memory in one block.
 ASAN_TESTS = $(filter-out test_explore test_history test_shared_locks,$(TESTS))
-TSAN_TESTS = test_sqlite test_async test_journal test_shared test_shared_stress \
-    test_shared_locks test_history test_histogram test_loading_crash \
-    test_loading_shared
+TSAN_TESTS = test_sqlite test_async test_async_load test_async_write \
+    test_async_crash test_async_files test_async_faults test_async_remote test_journal \
+    test_shared test_shared_stress test_shared_locks test_history \
+    test_histogram test_loading_crash test_loading_shared
 CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
 # The others crash processes, have threads or run long: under ASan in check-all.
 asan_later = test_journal test_loading_crash test_loading_model \
-    test_loading_shared test_shared_model test_shared_stress
+    test_loading_shared test_shared_model test_shared_stress test_async_crash \
+    test_async_files test_async_faults
 asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
 tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
@@ -64,8 +68,8 @@ examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
     tests/hitratio.sh tests/shared_controls.sh tests/http.sh
 
-.PHONY: run test check-all bench bench-journal bench-loading hitratio hitratio-table codegen \
-    icount install format clean setup-run setup-test setup-bench setup-hitratio \
+.PHONY: run test check-all bench bench-async bench-journal bench-loading hitratio \
+    hitratio-table codegen icount install format clean setup-run setup-test setup-bench setup-hitratio \
     setup-hitratio-table setup-icount
 
 run: setup-run
@@ -73,7 +77,7 @@ run: setup-run
 	@build/replay build/workload.filelog
 
 test: setup-test
-	@$(MAKE) -s -j2 $(plain) $(asan_first) $(examples) build/bench-some \
+	@$(MAKE) -s -j2 $(plain) $(asan_first) $(examples) build/bench-some build/bench-async \
 	    build/replay build/hitratio build/workload.filelog
 	@tests/run.sh $(plain) $(asan_first) $(scripts)
 
@@ -101,6 +105,12 @@ endif
 bench-journal: setup-test
 	@$(MAKE) -s build/bench-journal
 	@build/bench-journal '$(BENCH_DIR)'
+
+bench-async: setup-test
+	@$(MAKE) -s build/bench-async
+	@mkdir -p bench/results
+	@build/bench-async '--dir=$(BENCH_DIR)' --tsv=bench/results/async.tsv
+	@[ ! -x bench/resp.sh ] || bench/resp.sh
 
 bench-loading:
 	@$(MAKE) -s build/bench-loading
@@ -145,6 +155,10 @@ build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 $(foreach dir,plain asan clang,build/$(dir)/test_dns build/$(dir)/test_files): \
     examples/dns.c examples/files.h examples/http.h
 
+# The loop of this one is a simulation, too.
+build/%/sim_async: CFLAGS += -Itests/fake_uv
+build/%/sim_async: tests/fake_uv/uv.h
+
 build/tsan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(TSAN) $< -o $@ $(LIBS)
@@ -183,9 +197,14 @@ build/bench-all/%.o: bench/%.cc $(bench_headers)
 build/bench: $(bench_all)
 	$(CXX) $^ -o $@ $$(pkg-config --libs $(bench_packages)) -lpthread -lm
 
-build/bench-loading: bench/loading.c bench/bench.h bench/stream.h $(HEADERS)
+build/bench-loading: bench/loading.c bench/bench.h bench/sides.h bench/stream.h $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -lpthread -lm
+
+build/bench-async: bench/async.c bench/bench.h bench/sides.h bench/stream.h \
+    $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ $(LIBS)
 
 build/bench-some.d/%.o: bench/%.c $(bench_headers) $(HEADERS)
 	@mkdir -p $(@D)

@@ -170,7 +170,8 @@ CACHE_COLD void cache__async_drop_writes(struct cache_async *a)
         return;
     for (i = 0; i < batch->n_items; i++)
         batch->items[i].status = CACHE_ECLOSED;
-    cache_wb_complete(&a->front->writes, batch, uv_now(a->loop));
+    cache_wb_complete(&a->front->writes, batch,
+                      cache__clock_ms(&a->front->clock));
     a->held->batch = NULL;
     a->held = NULL;
 }
@@ -253,8 +254,8 @@ CACHE_COLD void cache__async_arm(struct cache_async *a, bool guest_works)
     uint64_t now_ms = uv_now(a->loop), due_ms = cache__async_load_due_ms(a);
     bool late = cache__async_is_late(a);
 
-    if (a->front->behind && a->held == NULL && !late)
-        due_ms = cache__earlier(due_ms, cache_wb_due_ms(&a->front->writes));
+    if (!late)
+        due_ms = cache__earlier(due_ms, cache__async_behind_due_ms(a));
     if (a->deadlines)
         due_ms = cache__earlier(due_ms, a->deadlines->due_ms);
     if (!cache__ring_empty(&a->loading))
@@ -600,6 +601,9 @@ CACHE_COLD void cache__async_take_over(struct cache_async *a)
     struct cache_front *f = a->front;
     uint64_t now_ms = cache__clock_ms(&f->clock);
 
+#ifdef CACHE__THREADS
+    cache__front_recall(f); /* what init has sent is not of this half */
+#endif
     a->threads_before = f->threads;
     a->claim_ms_before = f->config.claim_ms;
     f->threads = false;
@@ -1078,7 +1082,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *   Gives a cache that is initialised to a loop.  config may be NULL.  Without
  *   a loader, or one that loads, config.store of the cache is what loads; or
  *   .load or .load_many of its type, on a thread.  Unless config.cache of *c
- *   has a clock, its time is uv_now from now on.
+ *   has a clock, its time is uv_now from now on.  Waits for writes that *c has
+ *   sent to the store before.
  *   Returns 0; CACHE_EINVAL (NULL, not open, on a loop already, groups without
  *   .group_by), CACHE_ENOSTORE (nothing loads), CACHE_ELIMIT, CACHE_EOWNER (its
  *   keys are pointers, and it has no .key_copy), CACHE_ENOMEM, CACHE_ESIZE, or

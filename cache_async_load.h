@@ -36,7 +36,7 @@ CACHE_INLINE struct cache_fetch *cache__fetch_of(struct cache_ring *ring)
 }
 
 /* Takes a request out of wherever it waits. */
-CACHE_COLD void cache__fetch_detach(struct cache_fetch *f)
+CACHE_WARM void cache__fetch_detach(struct cache_fetch *f)
 {
     cache__ring_remove(&f->ring);
     if (f->due_ms != CACHE_NEVER)
@@ -46,7 +46,7 @@ CACHE_COLD void cache__fetch_detach(struct cache_fetch *f)
 }
 
 /* Calls back a request that waits nowhere any more. */
-CACHE_COLD void cache__fetch_tell(struct cache_fetch *f, int status)
+CACHE_WARM void cache__fetch_tell(struct cache_fetch *f, int status)
 {
     struct cache_fetch_many *many = f->many;
 
@@ -70,7 +70,7 @@ CACHE_COLD void cache__fetch_tell_all(struct cache_ring *ring)
 }
 
 /* The request is answered, and is told before the loop waits. */
-CACHE_COLD void cache__fetch_tell_soon(struct cache_fetch *f, int status)
+CACHE_WARM void cache__fetch_tell_soon(struct cache_fetch *f, int status)
 {
     f->record = 0;
     f->status = status;
@@ -79,7 +79,7 @@ CACHE_COLD void cache__fetch_tell_soon(struct cache_fetch *f, int status)
 }
 
 /* Joins a flight.  due_ms and deadline_ms are set. */
-CACHE_COLD void cache__fetch_wait(struct cache_fetch *f, uint32_t record)
+CACHE_WARM void cache__fetch_wait(struct cache_fetch *f, uint32_t record)
 {
     f->record = record;
     cache__ring_append(&f->async->flights[record].waiters, &f->ring);
@@ -89,7 +89,7 @@ CACHE_COLD void cache__fetch_wait(struct cache_fetch *f, uint32_t record)
     cache__async_wake(f->async); /* the timer may have to ring sooner */
 }
 
-CACHE_COLD uint64_t cache__async_after(const struct cache_async *a,
+CACHE_WARM uint64_t cache__async_after(const struct cache_async *a,
                                        uint64_t timeout_ms, uint64_t otherwise)
 {
     uint64_t ms = timeout_ms ? timeout_ms : otherwise;
@@ -100,7 +100,7 @@ CACHE_COLD uint64_t cache__async_after(const struct cache_async *a,
 /* --- flights: the queues ------------------------------------------------- */
 
 /* A claim is ours: its key is loaded with others of its group. */
-CACHE_COLD void cache__flight_start(struct cache_async *a, uint32_t record)
+CACHE_WARM void cache__flight_start(struct cache_async *a, uint32_t record)
 {
     const void *key = cache__claims_key(&a->front->claims, record);
     struct cache_flight *flight = &a->flights[record];
@@ -176,7 +176,7 @@ CACHE_COLD void cache__queue_rotate(struct cache_async *a)
 }
 
 /* Takes the first flight out of a queue. */
-CACHE_COLD uint32_t cache__queue_take(struct cache_async *a,
+CACHE_WARM uint32_t cache__queue_take(struct cache_async *a,
                                       struct cache_load_queue *q)
 {
     uint32_t record = q->first;
@@ -221,7 +221,7 @@ CACHE_COLD void cache__flight_fall_back(struct cache_async *a, uint32_t record,
 
 /* A load has ended: fills the cells and tells those who wait.  What the cells
  * do not keep lives until all are told. */
-CACHE_COLD void cache__flight_land(struct cache_async *a, uint32_t record,
+CACHE_WARM void cache__flight_land(struct cache_async *a, uint32_t record,
                                    const void *value,
                                    const struct cache_loaded *loaded,
                                    int status)
@@ -312,7 +312,7 @@ CACHE_COLD void cache__load_free(struct cache_load *load)
 }
 
 /* One key of a batch has its result, which lives during the call. */
-CACHE_COLD void cache__load_end(struct cache_load *load, size_t i,
+CACHE_WARM void cache__load_end(struct cache_load *load, size_t i,
                                 const void *value,
                                 const struct cache_loaded *loaded, int status)
 {
@@ -567,7 +567,7 @@ CACHE_COLD void cache__async_check_loads(struct cache_async *a)
 
 /* Asks the front.  Returns an enum cache_found, an error, or CACHE__PENDING:
  * then *record is the claim to wait for. */
-CACHE_COLD int cache__async_ask(struct cache_async *a, struct cache_fetch *f,
+CACHE_WARM int cache__async_ask(struct cache_async *a, struct cache_fetch *f,
                                 const void *key, uint64_t hash,
                                 uint32_t *record)
 {
@@ -694,16 +694,14 @@ CACHE_COLD void cache__flight_ask_again(struct cache_async *a,
         uint32_t record = 0;
         int rc = cache__async_ask(a, f, key, hash, &record);
 
-        cache__ring_remove(&f->ring);
         if (rc == CACHE__PENDING) {
+            cache__ring_remove(&f->ring);
             f->record = record;
             cache__ring_append(&a->flights[record].waiters, &f->ring);
             continue;
         }
-        if (f->due_ms != CACHE_NEVER)
-            cache__heap_remove(a, f);
-        f->due_ms = CACHE_NEVER;
-        cache__fetch_tell_soon(f, rc);
+        cache__fetch_detach(f);
+        cache__fetch_tell(f, rc); /* now: the next write may evict the value */
     }
 }
 

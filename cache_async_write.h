@@ -229,6 +229,20 @@ CACHE_COLD void cache__behind_land(struct cache_async_job *job)
     b->batch = NULL;
 }
 
+/* When a batch is due, on the loop's clock: its writes have the cache's. */
+CACHE_COLD uint64_t cache__async_behind_due_ms(const struct cache_async *a)
+{
+    const struct cache_front *f = a->front;
+    uint64_t due_ms = f->behind && a->held == NULL ? cache_wb_due_ms(&f->writes)
+                                                   : CACHE_NEVER;
+    uint64_t now_ms = due_ms < CACHE_NEVER ? cache__clock_ms(&f->clock) : 0;
+
+    if (due_ms == CACHE_NEVER)
+        return CACHE_NEVER;
+    return due_ms > now_ms ? cache__sum_ms(uv_now(a->loop), due_ms - now_ms)
+                           : 0;
+}
+
 /* Sends what is due. */
 CACHE_COLD void cache__async_send_behind(struct cache_async *a)
 {
@@ -238,7 +252,7 @@ CACHE_COLD void cache__async_send_behind(struct cache_async *a)
 
     while (f->behind) {
         if (b == NULL) {
-            batch = cache_wb_next_batch(&f->writes, uv_now(a->loop));
+            batch = cache_wb_next_batch(&f->writes, cache__clock_ms(&f->clock));
             if (batch == NULL)
                 return;
             for (b = a->behinds; b->batch != NULL;)

@@ -211,14 +211,32 @@ CACHE_COLD uint32_t cache__clock_advance(struct cache_clock *clock,
     return tick;
 }
 
-CACHE_INLINE uint32_t cache__clock_tick(struct cache_clock *clock)
+CACHE_INLINE uint32_t cache__clock_tick_at(struct cache_clock *clock,
+                                           uint64_t now_ms)
 {
     uint32_t tick = CACHE_ATOMIC_LOAD(&clock->tick);
-    uint64_t now_ms = cache__clock_ms(clock);
 
     if (now_ms - clock->start_ms < (uint64_t)tick * clock->tick_ms)
         return tick;
     return cache__clock_advance(clock, now_ms, tick);
+}
+
+CACHE_INLINE uint32_t cache__clock_tick(struct cache_clock *clock)
+{
+    return cache__clock_tick_at(clock, cache__clock_ms(clock));
+}
+
+/* Milliseconds since the first tick began, but never of an earlier tick than
+ * was seen. */
+CACHE_WARM uint64_t cache__clock_since(struct cache_clock *clock)
+{
+    uint64_t now_ms = cache__clock_ms(clock);
+    uint32_t tick = cache__clock_tick_at(clock, now_ms);
+    uint64_t since = (uint64_t)(tick - 1) * clock->tick_ms;
+
+    return now_ms > clock->start_ms && now_ms - clock->start_ms > since
+               ? now_ms - clock->start_ms
+               : since;
 }
 
 CACHE_INLINE uint64_t cache__sum_ms(uint64_t a, uint64_t b)
@@ -226,20 +244,24 @@ CACHE_INLINE uint64_t cache__sum_ms(uint64_t a, uint64_t b)
     return a > CACHE_NEVER - b ? CACHE_NEVER : a + b;
 }
 
-/* The tick in which so many milliseconds from now end, which is early by a part
- * of one.  What is beyond range ends with the ticks: in the last one, in which
- * time stands still, so that nothing lasts for ever that has an end. */
-CACHE_COLD uint32_t cache__clock_after(struct cache_clock *clock, uint64_t ms)
+/* The tick in which so many milliseconds from `since` end, which is early by a
+ * part of one.  What is beyond range ends with the ticks: in the last one, in
+ * which time stands still, so that nothing lasts for ever that has an end. */
+CACHE_INLINE uint32_t cache__clock_then(const struct cache_clock *clock,
+                                        uint64_t since, uint64_t ms)
 {
-    uint64_t since = (uint64_t)(cache__clock_tick(clock) - 1) * clock->tick_ms;
-    uint64_t now_ms = cache__clock_ms(clock), ticks;
+    uint64_t ticks;
 
-    if (now_ms > clock->start_ms && now_ms - clock->start_ms > since)
-        since = now_ms - clock->start_ms;
     if (ms == CACHE_NEVER)
         return CACHE_LIFE_FOREVER;
     ticks = cache__sum_ms(since, ms) / clock->tick_ms;
     return ticks >= UINT32_MAX - 2 ? UINT32_MAX - 1 : (uint32_t)ticks + 1;
+}
+
+/* The same from now on. */
+CACHE_WARM uint32_t cache__clock_after(struct cache_clock *clock, uint64_t ms)
+{
+    return cache__clock_then(clock, cache__clock_since(clock), ms);
 }
 
 CACHE_INLINE uint64_t cache__percent(uint64_t ms, uint32_t pct)
@@ -269,7 +291,7 @@ CACHE_COLD int cache_freshness_check(const struct cache_freshness *f,
  * gone after lifetime_ms whatever f says (0 = no limit).  `random` is for the
  * jitter.  Threads: any.
  */
-CACHE_COLD struct cache_life cache_life_of(const struct cache_freshness *f,
+CACHE_WARM struct cache_life cache_life_of(const struct cache_freshness *f,
                                            struct cache_clock *clock,
                                            uint64_t ttl_ms,
                                            uint64_t lifetime_ms, uint32_t birth,
@@ -278,29 +300,36 @@ CACHE_COLD struct cache_life cache_life_of(const struct cache_freshness *f,
     struct cache_life life;
     uint64_t spare =
         f->stale_ms > f->stale_if_error_ms ? f->stale_ms : f->stale_if_error_ms;
-    uint32_t end = lifetime_ms ? cache__clock_after(clock, lifetime_ms)
-                               : CACHE_LIFE_FOREVER;
+    uint32_t end = CACHE_LIFE_FOREVER;
+    uint64_t since;
 
     memset(&life, 0, sizeof life);
     life.birth = birth;
     if (ttl_ms == 0)
         ttl_ms = f->ttl_ms ? f->ttl_ms : CACHE_NEVER;
+    since = ttl_ms != CACHE_NEVER || lifetime_ms != 0
+                ? cache__clock_since(clock)
+                : 0;
+    if (lifetime_ms != 0)
+        end = cache__clock_then(clock, since, lifetime_ms);
     life.refresh_at = life.fresh_until = life.stale_until = life.dead_at = end;
     if (ttl_ms == CACHE_NEVER)
         return life;
     if (f->jitter_pct != 0)
         ttl_ms -= random % (cache__percent(ttl_ms, f->jitter_pct) + 1);
-    life.fresh_until = cache__clock_after(clock, ttl_ms);
+    life.fresh_until = cache__clock_then(clock, since, ttl_ms);
     life.refresh_at =
         f->refresh_pct
-            ? cache__clock_after(clock, cache__percent(ttl_ms, f->refresh_pct))
+            ? cache__clock_then(clock, since,
+                                cache__percent(ttl_ms, f->refresh_pct))
             : life.fresh_until;
     life.stale_until = life.dead_at = life.fresh_until;
     if (f->stale_ms != 0)
         life.stale_until =
-            cache__clock_after(clock, cache__sum_ms(ttl_ms, f->stale_ms));
+            cache__clock_then(clock, since, cache__sum_ms(ttl_ms, f->stale_ms));
     if (spare != 0)
-        life.dead_at = cache__clock_after(clock, cache__sum_ms(ttl_ms, spare));
+        life.dead_at =
+            cache__clock_then(clock, since, cache__sum_ms(ttl_ms, spare));
     if (life.dead_at > end)
         life.dead_at = end;
     if (life.stale_until > end)

@@ -232,12 +232,9 @@ enum cache_pending_state {
 
 /* A key that is being loaded or written. */
 struct cache_pending {
-    uint64_t ticket;   /* of the claim that holds it */
-    uint64_t hash;     /* of the key */
-    uint64_t lapse_ms; /* when the claim is over */
-#ifdef CACHE__THREADS
-    pthread_t owner; /* the thread that claimed it */
-#endif
+    uint64_t ticket;    /* of the claim that holds it */
+    uint64_t hash;      /* of the key */
+    uint64_t lapse_ms;  /* when the claim is over */
     uint32_t birth;     /* the epoch in which it began */
     uint32_t chain;     /* next record of the hash chain; FREE: of the list */
     uint32_t n_waiters; /* threads that wait for it */
@@ -252,14 +249,17 @@ struct cache_pending {
 /* All of them.  Keys, and the values that waiters get, by record. */
 struct cache_claims {
     struct cache_pending *records; /* [1..n] */
-    struct cache_link *ages;       /* those in use, by lapse_ms */
-    uint32_t *heads;               /* hash chains */
+#ifdef CACHE__THREADS
+    pthread_t *owners; /* who has claimed it: of a shared cache */
+#endif
+    uint32_t *heads; /* hash chains */
     unsigned char *keys, *values;
     size_t key_bytes, value_bytes; /* of one; no values where no thread waits */
     uint32_t n, n_heads;
     uint32_t free_records;
     uint32_t n_used;
-    uint64_t ticket; /* the latest */
+    uint64_t ticket;   /* the latest */
+    uint64_t lapse_ms; /* no claim lapses before */
     bool (*equal)(const void *a, const void *b);
 };
 
@@ -280,7 +280,7 @@ CACHE_INLINE uint32_t *cache__claims_head(const struct cache_claims *t,
 }
 
 /* The record of this key; 0 = there is none. */
-CACHE_COLD uint32_t cache__claims_find(const struct cache_claims *t,
+CACHE_WARM uint32_t cache__claims_find(const struct cache_claims *t,
                                        const void *key, uint64_t hash)
 {
     uint32_t r = *cache__claims_head(t, hash);
@@ -292,7 +292,7 @@ CACHE_COLD uint32_t cache__claims_find(const struct cache_claims *t,
 }
 
 /* Nobody finds the record any more. */
-CACHE_COLD void cache__claims_unlink(struct cache_claims *t, uint32_t r)
+CACHE_WARM void cache__claims_unlink(struct cache_claims *t, uint32_t r)
 {
     uint32_t *at = cache__claims_head(t, t->records[r].hash);
 
@@ -306,7 +306,7 @@ CACHE_COLD void cache__claims_unlink(struct cache_claims *t, uint32_t r)
 
 /* A new record of this key, of which there is none.  0 = all are in use.  Its
  * key is for the caller to fill in. */
-CACHE_COLD uint32_t cache__claims_take(struct cache_claims *t, uint64_t hash,
+CACHE_WARM uint32_t cache__claims_take(struct cache_claims *t, uint64_t hash,
                                        enum cache_pending_state state)
 {
     uint32_t r = t->free_records;
@@ -317,18 +317,16 @@ CACHE_COLD uint32_t cache__claims_take(struct cache_claims *t, uint64_t hash,
     t->free_records = p->chain;
     t->n_used++;
     memset(p, 0, sizeof *p);
-    p->ticket = ++t->ticket;
     p->hash = hash;
     p->state = state;
     p->linked = true;
     p->chain = *cache__claims_head(t, hash);
     *cache__claims_head(t, hash) = r;
-    cache__list_push(t->ages, 0, r);
     return r;
 }
 
 /* The holder of a claim; NULL if it is over, or never was. */
-CACHE_COLD struct cache_pending *
+CACHE_WARM struct cache_pending *
 cache__claims_held(const struct cache_claims *t,
                    const struct cache_claim *claim, uint64_t now_ms)
 {
@@ -362,14 +360,15 @@ CACHE_COLD const char *cache__claims_check(const struct cache_claims *t)
             return "claims: a record is done, and nobody waits for it";
         if (p->state == CACHE_PENDING_FREE && p->linked)
             return "claims: a free record is in a chain";
+        if (p->state == CACHE_PENDING_LOAD && p->lapse_ms < t->lapse_ms)
+            return "claims: one lapses before the first does";
     }
     if (n != 0 || n_used != t->n_used)
         return "claims: a record was not counted";
     for (r = t->free_records; r != 0 && n_used <= t->n; n_used++)
         r = t->records[r].chain;
-    if (n_used != t->n)
-        return "claims: a record is neither in use nor free";
-    return cache__list_check(t->ages, 0, t->n, t->n_used);
+    return n_used == t->n ? NULL
+                          : "claims: a record is neither in use nor free";
 }
 
 /* --- the front: types ---------------------------------------------------- */
@@ -653,7 +652,7 @@ CACHE_INLINE bool cache__front_is_mine(const struct cache_front *f, uint32_t r)
 {
 #ifdef CACHE__THREADS
     if (f->type->shared)
-        return pthread_equal(f->claims.records[r].owner, pthread_self()) != 0;
+        return pthread_equal(f->claims.owners[r], pthread_self()) != 0;
 #endif
     (void)f;
     (void)r;
@@ -716,7 +715,7 @@ CACHE_COLD uint64_t cache__front_wall_now(const struct cache_front *f)
 }
 
 /* When a tick begins; CACHE_NEVER. */
-CACHE_COLD uint64_t cache__front_ms(const struct cache_front *f, uint32_t tick)
+CACHE_WARM uint64_t cache__front_ms(const struct cache_front *f, uint32_t tick)
 {
     return tick == CACHE_LIFE_FOREVER
                ? CACHE_NEVER
@@ -724,7 +723,7 @@ CACHE_COLD uint64_t cache__front_ms(const struct cache_front *f, uint32_t tick)
 }
 
 /* Milliseconds from now to the beginning of a tick; CACHE_NEVER. */
-CACHE_COLD uint64_t cache__front_until(struct cache_front *f, uint32_t tick)
+CACHE_WARM uint64_t cache__front_until(struct cache_front *f, uint32_t tick)
 {
     uint64_t at_ms = cache__front_ms(f, tick);
     uint64_t now_ms = cache__clock_ms(&f->clock);
@@ -736,7 +735,7 @@ CACHE_COLD uint64_t cache__front_until(struct cache_front *f, uint32_t tick)
 
 /* How long the cells keep an entry: never shorter than its life, which is what
  * counts. */
-CACHE_COLD uint64_t cache__front_cell_ttl(struct cache_front *f,
+CACHE_WARM uint64_t cache__front_cell_ttl(struct cache_front *f,
                                           const struct cache_life *life)
 {
     uint64_t ttl_ms = cache__front_until(f, life->dead_at);
@@ -750,7 +749,7 @@ CACHE_COLD uint64_t cache__front_cell_ttl(struct cache_front *f,
     return ttl_ms < f->clock.tick_ms ? f->clock.tick_ms : ttl_ms;
 }
 
-CACHE_COLD void cache__front_timed(struct cache_front *f,
+CACHE_WARM void cache__front_timed(struct cache_front *f,
                                    const struct cache_life *life)
 {
     if (!f->timed && (life->dead_at != CACHE_LIFE_FOREVER ||
@@ -758,7 +757,7 @@ CACHE_COLD void cache__front_timed(struct cache_front *f,
         CACHE_ATOMIC_STORE(&f->timed, true);
 }
 
-CACHE_COLD struct cache_life
+CACHE_WARM struct cache_life
 cache__front_life(struct cache_front *f,
                   const struct cache_freshness *freshness, uint64_t ttl_ms,
                   uint64_t lifetime_ms, uint32_t birth)
@@ -1101,7 +1100,7 @@ CACHE_COLD void cache__front_store_all(struct cache_front *f,
 
 /* The record is nobody's any more, but for those who wait for it: they get
  * `status`. */
-CACHE_COLD void cache__front_release(struct cache_front *f, uint32_t r,
+CACHE_WARM void cache__front_release(struct cache_front *f, uint32_t r,
                                      int status)
 {
     struct cache_claims *t = &f->claims;
@@ -1116,47 +1115,55 @@ CACHE_COLD void cache__front_release(struct cache_front *f, uint32_t r,
     }
     if (cache__front_has(f, CACHE__HAS_KEY_FREE) && !p->lent)
         f->type->key_free(cache__claims_key(t, r), f->config.cache.user);
-    cache__list_unlink(t->ages, r);
     p->state = CACHE_PENDING_FREE;
     p->chain = t->free_records;
     t->free_records = r;
     t->n_used--;
 }
 
-/* Claims that have lapsed, and that nobody took over, make room. */
+/* Claims that have lapsed, and that nobody took over, make room.  They are
+ * looked for when one may have. */
 CACHE_COLD void cache__front_reap(struct cache_front *f)
 {
     struct cache_claims *t = &f->claims;
     uint64_t now_ms = cache__clock_ms(&f->clock);
-    uint32_t r = cache__list_oldest(t->ages, 0), newer;
+    uint32_t r;
 
-    for (; r != 0 && t->records[r].lapse_ms <= now_ms; r = newer) {
-        newer = t->ages[r].newer;
-        if (t->records[r].state == CACHE_PENDING_LOAD &&
-            t->records[r].n_waiters == 0)
+    if (now_ms < t->lapse_ms)
+        return;
+    t->lapse_ms = CACHE_NEVER;
+    for (r = 1; r <= t->n; r++) {
+        const struct cache_pending *p = &t->records[r];
+
+        if (p->state != CACHE_PENDING_LOAD)
+            continue;
+        if (p->lapse_ms <= now_ms && p->n_waiters == 0)
             cache__front_release(f, r, CACHE__ASK_AGAIN);
+        else if (p->lapse_ms < t->lapse_ms)
+            t->lapse_ms = p->lapse_ms;
     }
 }
 
 /* Gives the record to this thread, for so long as a claim lasts. */
-CACHE_COLD void cache__front_hold(struct cache_front *f, uint32_t r)
+CACHE_WARM void cache__front_hold(struct cache_front *f, uint32_t r)
 {
-    struct cache_pending *p = &f->claims.records[r];
-    uint64_t now_ms = cache__clock_ms(&f->clock);
+    struct cache_claims *t = &f->claims;
+    struct cache_pending *p = &t->records[r];
 
-    p->ticket = ++f->claims.ticket;
-    p->lapse_ms = cache__sum_ms(now_ms, f->config.claim_ms);
+    p->ticket = ++t->ticket;
+    p->lapse_ms = cache__sum_ms(cache__clock_ms(&f->clock), f->config.claim_ms);
     p->birth = f->epoch;
+    if (p->lapse_ms < t->lapse_ms)
+        t->lapse_ms = p->lapse_ms;
 #ifdef CACHE__THREADS
-    p->owner = pthread_self();
+    if (f->type->shared)
+        t->owners[r] = pthread_self();
 #endif
-    cache__list_unlink(f->claims.ages, r);
-    cache__list_push(f->claims.ages, 0, r);
 }
 
 /* Takes a record for a key that has none.  Returns 0, CACHE_EFULL or
  * key_copy's error. */
-CACHE_COLD int cache__front_take(struct cache_front *f, const void *key,
+CACHE_WARM int cache__front_take(struct cache_front *f, const void *key,
                                  uint64_t hash, enum cache_pending_state state,
                                  uint32_t *record)
 {
@@ -1196,7 +1203,7 @@ CACHE_COLD void cache__front_overtake(struct cache_front *f, const void *key,
 
 /* The record of this key; 0 = there is none.  A load that is out of date since
  * everything was invalidated is overtaken here, when somebody asks. */
-CACHE_COLD uint32_t cache__front_find(struct cache_front *f, const void *key,
+CACHE_WARM uint32_t cache__front_find(struct cache_front *f, const void *key,
                                       uint64_t hash)
 {
     uint32_t r = cache__claims_find(&f->claims, key, hash);
@@ -1211,7 +1218,7 @@ CACHE_COLD uint32_t cache__front_find(struct cache_front *f, const void *key,
 }
 
 /* Somebody holds this record, and it has not lapsed. */
-CACHE_COLD bool cache__front_claimed(struct cache_front *f, uint32_t r)
+CACHE_WARM bool cache__front_claimed(struct cache_front *f, uint32_t r)
 {
     const struct cache_pending *p = &f->claims.records[r];
 

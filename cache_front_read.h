@@ -145,7 +145,7 @@ CACHE_INLINE int cache__reader_found(const struct cache__reader *look)
 }
 
 /* A value that was read is not idle. */
-CACHE_COLD void cache__front_put_off(struct cache_front *f,
+CACHE_WARM void cache__front_put_off(struct cache_front *f,
                                      const struct cache__reader *look)
 {
     if (look->served && f->idles)
@@ -206,7 +206,7 @@ CACHE_COLD bool cache__front_holds(struct cache_front *f, const void *key,
 /* Puts a value that came from behind.  With .retain the caller has a count of
  * its own then, and what the cells have no room for gives its first one back.
  */
-CACHE_COLD int cache__front_put_own(struct cache_front *f, const void *key,
+CACHE_WARM int cache__front_put_own(struct cache_front *f, const void *key,
                                     uint64_t hash, const void *value,
                                     const struct cache_life *life,
                                     uint64_t version, bool retain)
@@ -225,7 +225,7 @@ CACHE_COLD int cache__front_put_own(struct cache_front *f, const void *key,
 
 /* The write of a key that the store does not have yet; NULL = there is none.
  * *rc is the codec's error. */
-CACHE_COLD const struct cache_store_item *
+CACHE_WARM const struct cache_store_item *
 cache__front_dirty(struct cache_front *f, const void *key, int *rc)
 {
     struct cache_bytes bytes = { f->scratch, 0 };
@@ -311,7 +311,7 @@ CACHE_COLD int cache__front_entry(struct cache_front *f, const void *key,
 }
 
 /* Gives the key to this reader, or says why not. */
-CACHE_COLD int cache__front_give(struct cache_front *f,
+CACHE_WARM int cache__front_give(struct cache_front *f,
                                  struct cache__reader *look)
 {
     struct cache_pending *p;
@@ -335,7 +335,7 @@ CACHE_COLD int cache__front_give(struct cache_front *f,
     return 0;
 }
 
-CACHE_COLD void cache__front_count_look(struct cache_front *f,
+CACHE_WARM void cache__front_count_look(struct cache_front *f,
                                         const struct cache__reader *look)
 {
     if (look->answer < 0)
@@ -369,7 +369,8 @@ CACHE_COLD int cache__front_ask(struct cache_front *f,
             cache_decide(NULL, &look->at, look->dirty, look->claimed);
     if (look->dirty && !look->served)
         return cache__front_undirty(f, look, dirty);
-    cache__front_count_look(f, look);
+    if (f->type->options & CACHE_STATS)
+        cache__front_count_look(f, look);
     if (look->claim != NULL && (look->answer == CACHE_CLAIM_MISS_YOU_LOAD ||
                                 look->answer == CACHE_CLAIM_STALE_YOU_REFRESH))
         rc = cache__front_give(f, look);
@@ -462,7 +463,7 @@ CACHE_COLD void cache__front_put_none(struct cache_front *f, const void *key,
 }
 
 /* There is a newer value than this version of a load's. */
-CACHE_COLD bool cache__front_has_newer(struct cache_front *f, const void *key,
+CACHE_WARM bool cache__front_has_newer(struct cache_front *f, const void *key,
                                        uint64_t hash, uint64_t version)
 {
     struct cache__reader look;
@@ -493,7 +494,7 @@ CACHE_COLD void cache__front_keep_error(struct cache_front *f, uint32_t r,
 
 /* What a load has brought goes to the cells: a value, that there is none, or an
  * error.  Returns 0, or why a value is not there. */
-CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
+CACHE_WARM int cache__front_keep(struct cache_front *f, uint32_t r,
                                  const void *value,
                                  const struct cache_loaded *loaded, int status,
                                  bool retain)
@@ -529,7 +530,7 @@ CACHE_COLD int cache__front_keep(struct cache_front *f, uint32_t r,
 
 /* The load of a record has ended: it is kept, and told.  The record is still
  * there.  Returns 0 if a value is in the cells. */
-CACHE_COLD int cache__front_arrive(struct cache_front *f, uint32_t r,
+CACHE_WARM int cache__front_arrive(struct cache_front *f, uint32_t r,
                                    const void *value,
                                    const struct cache_loaded *loaded,
                                    int status, bool retain)

@@ -210,15 +210,17 @@ CACHE_COLD size_t cache__front_place(struct cache_front *f, unsigned char *base)
     const struct cache_codec *key_codec = f->config.key_codec;
     const struct cache_codec *value_codec = f->config.value_codec;
     size_t n = (size_t)f->config.max_claims + 1, at = 0;
-    size_t key_bytes = cache__round_up(f->type->key_bytes, 16);
-    size_t value_bytes =
-        f->type->shared ? cache__round_up(f->type->value_bytes, 16) : 0;
+    size_t key_bytes = f->type->key_bytes;
+    size_t value_bytes = f->type->shared ? f->type->value_bytes : 0;
     size_t key_max =
         key_codec ? cache__round_up(key_codec->max_bytes, CACHE__LINE) : 0;
     size_t value_max =
         value_codec ? cache__round_up(value_codec->max_bytes, 16) : 0;
     size_t records = cache__place(&at, n, sizeof *t->records);
-    size_t ages = cache__place(&at, n, sizeof *t->ages);
+#ifdef CACHE__THREADS
+    size_t owners =
+        cache__place(&at, f->type->shared ? n : 0, sizeof *t->owners);
+#endif
     size_t heads = cache__place(&at, 2 * n, sizeof *t->heads);
     bool times = (f->type->options & CACHE_TIMINGS) != 0;
     size_t timings =
@@ -233,13 +235,16 @@ CACHE_COLD size_t cache__front_place(struct cache_front *f, unsigned char *base)
         return at > CACHE__LAYOUT_LIMIT ? 0 : at;
     memset(base, 0, keys); /* the rest is written before it is read */
     t->records = (struct cache_pending *)(void *)(base + records);
-    t->ages = (struct cache_link *)(void *)(base + ages);
+#ifdef CACHE__THREADS
+    t->owners = (pthread_t *)(void *)(base + owners);
+#endif
     t->heads = (uint32_t *)(void *)(base + heads);
     t->keys = base + keys;
     t->values = base + values;
     t->key_bytes = key_bytes;
     t->value_bytes = value_bytes;
     t->n = f->config.max_claims;
+    t->lapse_ms = CACHE_NEVER;
     t->n_heads = 2 * t->n;
     t->equal = f->type->equal;
     for (r = t->n; r > 0; r--) {

@@ -82,6 +82,9 @@
 #define CACHE_INLINE static inline CACHE_UNUSED
 #endif
 
+/* What misses and loads call: inlined where the compiler finds that it pays. */
+#define CACHE_WARM static inline CACHE_UNUSED
+
 /* What only slow paths call: one copy for each translation unit. */
 #if defined(__GNUC__)
 #define CACHE_COLD static __attribute__((noinline, unused))

@@ -19,67 +19,25 @@
 #include <pthread.h>
 
 #include "cache_loading_shared.h"
-#include "stream.h"
+#include "sides.h"
 
-#define MAX_ROUNDS 9
 #define TTL_MS 3600000u /* nothing ends, but everything has an end */
 
-static size_t n_ops = 1000000;
-static unsigned n_rounds = 9;
 static size_t sizes[] = { 10000, 1000000 };
-static FILE *tsv;
 static const char *only = "";
-static bool failed;
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof *values, by_size);
-    return values[n / 2];
-}
-
-/* `wanted` is "-", "= x", "<= x" or "< x". */
+/* `wanted` is as in sides.h. */
 static void report(const char *figure, double value, const char *unit,
                    const char *wanted)
 {
-    const char *limit = strpbrk(wanted, "0123456789");
-    const char *verdict = "";
-
-    if (limit != NULL) {
-        double x = strtod(limit, NULL);
-
-        verdict = (wanted[0] == '=' ? value == x : value <= x) ? "yes" : "NO";
-    }
-    printf("%-48s %10.2f %-5s %-9s %s\n", figure, value, unit, wanted, verdict);
+    printf("%-48s %10.2f %-5s %-9s %s\n", figure, value, unit, wanted,
+           verdict(value, wanted));
     fflush(stdout);
     if (tsv != NULL)
         fprintf(tsv, "%s\t%.2f\t%s\t%s\n", figure, value, unit, wanted);
 }
 
-static void must_be(bool right, const char *what)
-{
-    if (!right) {
-        fprintf(stderr, "bench-loading: FAILED: %s\n", what);
-        failed = true;
-    }
-}
-
 /* --- subjects ------------------------------------------------------------- */
-
-/* A type of cache, and one way to look into it: the value of a key, which is
- * put or committed if it is not there.  look returns how many were. */
-struct way {
-    void *(*open)(size_t entries);
-    void (*close)(void *cache);
-    void (*store)(void *cache, const uint64_t *keys, size_t n);
-    size_t (*look)(void *cache, const uint64_t *keys, size_t n);
-};
 
 static uint64_t value_of(uint64_t key)
 {
@@ -214,90 +172,6 @@ LOADING(shared_adaptive_pages, CACHE_DEFINE_LOADING_SHARED,
 
 enum { PLAIN_GET, AGAIN, CLAIM, GET, LOAD, MAX_SIDES };
 
-struct side {
-    const struct way *subject;
-    void *cache;
-    size_t hits;
-    double ns[MAX_ROUNDS];
-};
-
-static uint64_t *keys; /* room for n_ops */
-
-static double time_look(struct side *s, size_t n)
-{
-    uint64_t start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-
-    s->hits += s->subject->look(s->cache, keys, n);
-    return (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / (double)n;
-}
-
-static void run_rounds(struct side *sides, size_t n_sides, struct stream *from)
-{
-    unsigned round;
-    size_t i;
-
-    for (i = 0; i < n_sides; i++)
-        sides[i].hits = 0;
-    for (round = 0; round < n_rounds; round++) {
-        for (i = 0; i < n_sides; i++) {
-            size_t at = (i + round) % n_sides;
-
-            /* New keys for each that changes something; the same for all. */
-            if (i == 0 || from->range == FRESH)
-                stream_fill(from, keys, n_ops);
-            sides[at].ns[round] = time_look(&sides[at], n_ops);
-        }
-    }
-}
-
-/* Twice the capacity is put, so that all of it has been evicted; then the
- * residents come, until they stay. */
-static void settle(struct side *s, size_t entries, size_t residents)
-{
-    struct stream fresh = { .range = FRESH };
-    uint64_t *all = (uint64_t *)must(calloc(residents, sizeof *all));
-    struct stream stream = { .range = RESIDENT };
-    size_t n, pass;
-
-    for (n = 0; n < 3 * entries; n += n_ops) {
-        stream_fill(&fresh, keys, n_ops);
-        s->subject->store(s->cache, keys, n_ops);
-    }
-    stream_fill(&stream, all, residents);
-    for (pass = 0; pass < 20; pass++)
-        if (s->subject->look(s->cache, all, residents) >=
-            residents - residents / 100)
-            break;
-    must_be(pass < 20, "the residents do not stay");
-    free(all);
-}
-
-static void open_side(struct side *s, const struct way *subject, size_t entries)
-{
-    memset(s, 0, sizeof *s);
-    s->subject = subject;
-    s->cache = subject->open(entries);
-}
-
-static double middle(struct side *s)
-{
-    double ns[MAX_ROUNDS];
-
-    memcpy(ns, s->ns, sizeof ns);
-    return median(ns, n_rounds);
-}
-
-/* The median of the ratios of the rounds. */
-static double ratio(const struct side *a, const struct side *b)
-{
-    double ratios[MAX_ROUNDS];
-    unsigned i;
-
-    for (i = 0; i < n_rounds; i++)
-        ratios[i] = a->ns[i] / b->ns[i];
-    return median(ratios, n_rounds);
-}
-
 static void tell(const char *what, const char *policy, size_t entries,
                  double value, const char *unit, const char *wanted)
 {
@@ -404,8 +278,8 @@ struct reclaimed {
         uint32_t left;                                                         \
                                                                                \
         for (n = 0; n < 2 * entries; n += n_ops) {                             \
-            stream_fill(&stream, keys, n_ops);                                 \
-            name##_store(cache, keys, n_ops);                                  \
+            stream_fill(&stream, the_keys, n_ops);                             \
+            name##_store(cache, the_keys, n_ops);                              \
         }                                                                      \
         start = clock_ns(CLOCK_MONOTONIC);                                     \
         name##_invalidate(cache, CACHE_INVALIDATE_HARD);                       \
@@ -545,7 +419,7 @@ int main(int argc, char **argv)
         }
     if (tsv != NULL)
         fprintf(tsv, "figure\tvalue\tunit\twanted\n");
-    keys = (uint64_t *)must(calloc(n_ops, sizeof *keys));
+    the_keys = (uint64_t *)must(calloc(n_ops, sizeof *the_keys));
     if (wanted("claims")) {
         count_claims();
         count_loads();
@@ -560,7 +434,7 @@ int main(int argc, char **argv)
         invalidate("sieve", sizes[1], sieve_pages_reclaim);
         invalidate("shared sieve", sizes[1], shared_sieve_pages_reclaim);
     }
-    free(keys);
+    free(the_keys);
     if (tsv != NULL)
         fclose(tsv);
     return failed;

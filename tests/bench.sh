@@ -16,6 +16,7 @@ check bench/codegen.sh
 check build/bench-some --quick --tsv=build/bench-some.tsv
 check bench/ratios.sh build/bench-some.tsv
 check bench/table.sh build/bench-some.tsv
+check build/bench-async --quick
 gzip -dc bench/workload.filelog.gz >build/bench.filelog
 check build/replay build/bench.filelog 1000
 rm -f build/bench.filelog

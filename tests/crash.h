@@ -50,7 +50,8 @@ static struct medium {
     uint64_t poison;          /* this key's writes fail, if `poisoned` */
     bool poisoned;
     uint64_t versions[KEYS]; /* that it was told last */
-    int n_writes, n_letters; /* that there were */
+    int n_writes;            /* atomic: that there were */
+    int n_letters;           /* and of these */
     bool dies_with_disk;     /* when the power is cut, here too */
 } medium = { .fd = -1 };
 
@@ -76,9 +77,9 @@ static inline int medium_write(const uint64_t *key, const struct record *value,
         return CACHE_EIO;
     if (m->fail != 0 || (m->poisoned && m->poison == *key))
         return m->fail ? m->fail : CACHE_ESTORE;
-    m->n_writes++;
     m->versions[*key] = storing->version;
     m->rows[*key] = *value;
+    (void)__atomic_add_fetch(&m->n_writes, 1, __ATOMIC_SEQ_CST);
     return m->fd < 0 || pwrite(m->fd, value, sizeof *value,
                                (off_t)(*key * sizeof *value)) == sizeof *value
                ? 0

@@ -17,24 +17,9 @@
 #include "../cache_async.h"
 #include "../codecs/cache_raw.h"
 #include "../stores/cache_sqlite.h"
+#include "no_sync.h"
 
 #include <limits.h>
-
-/* SQLite's syncs, too: a process that is killed needs none. */
-int fdatasync(int fd);
-int fsync(int fd);
-
-int fdatasync(int fd)
-{
-    (void)fd;
-    return 0;
-}
-
-int fsync(int fd)
-{
-    (void)fd;
-    return 0;
-}
 
 CACHE_DEFINE_LOADING(records, uint64_t, struct record, cache_hash_u64,
                      cache_equal_u64, CACHE_STATS);
@@ -72,6 +57,29 @@ static int medium_submit(struct cache_store *store,
 
 static struct cache_store medium_as_store = { "medium", CACHE_STORE_BLOCKS,
                                               medium_submit, NULL };
+
+/* The same, which answers a while later, each batch on a thread of its own. */
+static void *medium_later(void *user)
+{
+    sleep_ms(30);
+    (void)medium_submit(NULL, (struct cache_store_batch *)user);
+    return NULL;
+}
+
+static int medium_submit_later(struct cache_store *store,
+                               struct cache_store_batch *batch)
+{
+    pthread_t thread;
+
+    (void)store;
+    if (pthread_create(&thread, NULL, medium_later, batch) != 0)
+        return CACHE_ENOMEM;
+    (void)pthread_detach(thread);
+    return 0;
+}
+
+static struct cache_store late_medium = { "late", 0, medium_submit_later,
+                                          NULL };
 
 /* --- a cache on a loop, with its journal and its store ------------------- */
 
@@ -764,10 +772,105 @@ static void what_the_store_has_is_safe_once_the_journal_has_it(void)
         }
 }
 
+/* However slow the disk is: what the store has been told, the journal has.  So
+ * a crash brings back neither an older write nor a version that was used. */
+static void the_store_gets_what_the_journal_has(void)
+{
+    uint64_t version;
+    int removes;
+
+    for (removes = 0; removes < 2; removes++) {
+        uint64_t number = removes ? 0 : 11;
+
+        prepare(false, true);
+        faults_expected = true;
+        async_config.close_timeout_ms = 1;
+        store_open();
+        CHECK_EQ(start(), 0);
+        CHECK_EQ(put_now(1, 10, CACHE_ACK_JOURNAL), 0);
+        CHECK_EQ(flush_now(), 0);
+        disk_is_slow(20000);
+        CHECK_EQ(put_now(1, number, CACHE_ACK_MEMORY), 0);
+        while (__atomic_load_n(&medium.n_writes, __ATOMIC_SEQ_CST) < 2)
+            (void)uv_run(&loop, UV_RUN_ONCE);
+        crash();
+        version = medium.versions[1];
+        disk_is_slow(0);
+        CHECK_EQ(start(), 0);
+        CHECK_EQ(got(1), number);
+        CHECK_EQ(put_now(1, 12, CACHE_ACK_STORE), 0);
+        CHECK(medium.versions[1] > version);
+        stop();
+        faults_expected = false;
+        tidy();
+    }
+}
+
+/* What the journal had is sent without being asked for. */
+static void replayed_writes_are_sent(void)
+{
+    uint32_t key;
+
+    prepare(false, true);
+    faults_expected = true;
+    async_config.close_timeout_ms = 1;
+    medium.fail = CACHE_EIO;
+    store_open();
+    CHECK_EQ(start(), 0);
+    for (key = 0; key < KEYS; key++)
+        CHECK_EQ(put_now(key, 10 + key, CACHE_ACK_JOURNAL), 0);
+    stop();
+    CHECK_EQ(n_lost, 0);
+    medium.fail = 0;
+    CHECK_EQ(start(), 0);
+    CHECK_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    CHECK_EQ(cache_wb_n_dirty(&cache.front.writes), 0);
+    for (key = 0; key < KEYS; key++)
+        CHECK_EQ(medium.rows[key].number, 10 + key);
+    stop();
+    faults_expected = false;
+    tidy();
+}
+
+/* What init has sent to the store, for there was more than max_dirty, is there
+ * still when the loop half begins. */
+static void replayed_writes_that_are_at_the_store(void)
+{
+    uint32_t key;
+
+    prepare(false, true);
+    faults_expected = true;
+    async_config.close_timeout_ms = 1;
+    medium.fail = CACHE_EIO;
+    store_open();
+    CHECK_EQ(start(), 0);
+    for (key = 0; key < KEYS; key++)
+        CHECK_EQ(put_now(key, 10 + key, CACHE_ACK_JOURNAL), 0);
+    stop();
+    medium.fail = 0;
+    config.store = &late_medium;
+    config.write_behind.max_dirty = 3;
+    config.write_behind.max_batch = 1;
+    config.write_behind.max_in_flight = 2;
+    config.when_full = CACHE_FULL_WRITE_THROUGH;
+    async_config.close_timeout_ms = 20000;
+    CHECK_EQ(start(), 0);
+    CHECK_EQ(put_now(0, 20, CACHE_ACK_STORE), 0);
+    stop();
+    CHECK_EQ(n_lost, 0);
+    for (key = 0; key < KEYS; key++)
+        CHECK_EQ(medium.rows[key].number, key == 0 ? 20 : 10 + key);
+    faults_expected = false;
+    tidy();
+}
+
 /* ------------------------------------------------------------------------- */
 
 static const struct test tests[] = {
     TEST(what_the_store_has_is_safe_once_the_journal_has_it),
+    TEST(the_store_gets_what_the_journal_has),
+    TEST(replayed_writes_are_sent),
+    TEST(replayed_writes_that_are_at_the_store),
     TEST(power_cuts_lose_nothing),
     TEST(power_cuts_of_a_shaky_disk_lose_nothing),
     TEST(power_cuts_of_unsynced_journals_do),
