@@ -152,8 +152,7 @@ build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
-$(foreach dir,plain asan clang,build/$(dir)/test_dns build/$(dir)/test_files): \
-    examples/dns.c examples/files.h examples/http.h
+$(foreach dir,plain asan clang,build/$(dir)/test_dns): examples/dns.c
 
 # The loop of this one is a simulation, too.
 build/%/sim_async: CFLAGS += -Itests/fake_uv

@@ -63,7 +63,7 @@
  *   - Values that own memory: what *out points to is sure to be there until the
  *     callback returns, as long as nobody writes the key in it; not so where a
  *     hit is told later (always_async, fetch_many).  To keep it, count its users
- *     (examples/files.h).
+ *     (examples/static_http.c).
  *
  * ERRORS
  *   CACHE_E* of the library, unchanged from where they arose, and of libuv

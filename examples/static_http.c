@@ -3,7 +3,7 @@
  * A file is read once for all who ask, on a thread, is good for a second, and
  * then served stale while it is read anew.  It counts who uses it, the cache and
  * those who send it: a slow client gets all of what the cache has let go.
- * Left out: more than one GET for a connection, %-escapes, types, dates,
+ * Left out: all but one GET for a connection (400), %-escapes, types, dates,
  * conditions, ranges, limits to how many clients there are and for how long. */
 #include <fcntl.h>
 #include <unistd.h>

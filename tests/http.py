@@ -1,8 +1,7 @@
 """http.py [--filter=TEXT] [--seed=N] [--server=FILE]: clients of the example
 static_http, which is built with ASan and UBSan and has to end without a word.
 
-Each function that is named test_ is a test; TEST_SCALE=10 runs more of each, and
-those named slow_.  The last line is "N passed, N failed"."""
+Each function that is named test_ is a test; TEST_SCALE=10 runs more of each.  The last line is "N passed, N failed"."""
 import os
 import random
 import re
@@ -44,9 +43,8 @@ class Server:
         self.put("../secret", SECRET)
         self.put(".hidden", SECRET)
         self.put("sub/.hidden", SECRET)
-        self.put("index.html", b"<p>index")
-        self.put("sub/index.html", b"<p>sub")
         self.put("a.txt", b"a")
+        self.put("sub/b.txt", b"b")
         self.process = subprocess.Popen([program, self.root],
                                         stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE)
@@ -94,37 +92,28 @@ class Client:
         self.rest += data
         return data
 
-    def answer(self, method="GET"):
-        """(status, fields, body) of the next answer."""
-        while b"\r\n\r\n" not in self.rest:
-            check(self.more(), "no answer", self.rest)
-        head, self.rest = self.rest.split(b"\r\n\r\n", 1)
+    def answer(self):
+        """(status, body), after which the connection has to be closed."""
+        while self.more():
+            pass
+        self.socket.close()
+        head, body = self.rest.split(b"\r\n\r\n", 1)
         lines = head.decode("latin-1").split("\r\n")
         check(re.match(r"HTTP/1\.1 \d\d\d [A-Z]", lines[0]), lines[0])
-        fields = dict(line.split(": ", 1) for line in lines[1:])
-        check_eq(len(fields), len(lines) - 1, "a field twice", lines)
-        check(re.match(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT$",
-                       fields["Date"]), fields["Date"])
-        status = int(lines[0].split()[1])
-        n = int(fields["Content-Length"])
-        if method == "HEAD" or status == 304:
-            n = 0
-        while len(self.rest) < n:
-            check(self.more(), "a short body", len(self.rest), n)
-        body, self.rest = self.rest[:n], self.rest[n:]
-        return status, fields, body
-
-    def get(self, target, method="GET", *fields):
-        self.ask(target, method, *fields)
-        return self.answer(method)
-
-    def is_closed(self):
-        return self.rest == b"" and self.more() == b""
+        check_eq(sorted(lines[1:]), ["Connection: close",
+                                     "Content-Length: %d" % len(body)])
+        return int(lines[0].split()[1]), body
 
     def reset(self):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                struct.pack("ii", 1, 0))
         self.socket.close()
+
+
+def get(server, target, *fields):
+    client = Client(server)
+    client.ask(target, "GET", *fields)
+    return client.answer()
 
 
 def raw(server, data):
@@ -135,7 +124,7 @@ def raw(server, data):
         client.socket.shutdown(socket.SHUT_WR)
         while client.more():
             pass
-    except ConnectionError:
+    except OSError: # it was closed with bytes unread
         pass
     client.socket.close()
     return client.rest
@@ -157,60 +146,50 @@ def until(condition, what, limit_s=LIMIT_S):
 
 def test_bytes(server, rng):
     """Files of all sizes, once read and once from the cache."""
-    client = Client(server)
-    for n in (0, 1, 2, 4095, 65536, (1 << 20) - 1, 1 << 20, (1 << 20) + 1,
-              5 << 20):
-        name, content = "/bytes%d.png" % n, rng.randbytes(n)
+    for n in (0, 1, 2, 4095, 65536, (1 << 20) + 1, 8 << 20):
+        name, content = "/bytes%d" % n, rng.randbytes(n)
         server.put(name[1:], content)
         for _ in range(2):
-            status, fields, body = client.get(name)
+            status, body = get(server, name)
             check_eq(status, 200)
             check(body == content, "other bytes", n)
-            check_eq(fields["Content-Type"], "image/png")
-            status, fields, body = client.get(name, "HEAD")
-            check_eq((status, fields["Content-Length"], body),
-                     (200, str(n), b""))
 
 
 def test_names(server, rng):
-    client = Client(server)
-    server.put("a b%.html", b"blank")
-    server.put("\u00e4.css", b"umlaut")
-    for target, content, kind in (
-            ("/", b"<p>index", "text/html; charset=utf-8"),
-            ("/sub/", b"<p>sub", "text/html; charset=utf-8"),
-            ("//a.txt", b"a", "text/plain; charset=utf-8"),
-            ("/a.txt?x=/../y", b"a", "text/plain; charset=utf-8"),
-            ("/%61%2E%74xt", b"a", "text/plain; charset=utf-8"),
-            ("/a%20b%25.html", b"blank", "text/html; charset=utf-8"),
-            ("/%C3%a4.css", b"umlaut", "text/css; charset=utf-8")):
-        status, fields, body = client.get(target)
-        check_eq((status, body, fields["Content-Type"]), (200, content, kind),
-                 target)
+    server.put("a b%20", b"blank")
+    server.put("n" * 252, b"long")
+    for target, content in (
+            ("//a.txt", b"a"), ("/sub/b.txt", b"b"), ("/sub//b.txt", b"b"),
+            ("/a.txt?x=/../y", b"a"), ("/a.txt?" + "y" * 7000, b"a"),
+            ("/" + "n" * 252, b"long")):
+        check_eq(get(server, target), (200, content), target)
+    for target in ("/%61.txt", "/a%20b%20", "/" + "n" * 251):
+        check_eq(get(server, target)[0], 404, target)
+    for target in ("/" + "n" * 254, "/" + "n" * 255, "/" + "n/" * 3000):
+        check_eq(get(server, target)[0], 400, target)
 
 
 def test_absent(server, rng):
     """What is not there, and then is."""
-    client = Client(server)
     os.mkfifo(os.path.join(server.root, "fifo"))
     with open(os.path.join(server.root, "huge"), "wb") as file:
-        file.truncate((32 << 20) + 1)
-    for target in ("/none", "/later", "/sub", "/sub/none/", "/a.txt/", "/fifo",
-                   "/" + "n" * 300, "/" + "n/" * 3000):
+        file.truncate((8 << 20) + 1)
+    for target in ("/", "/none", "/later", "/sub", "/sub/", "/sub/none/",
+                   "/a.txt/", "/fifo"):
         for _ in range(2):
-            check_eq(client.get(target)[0], 404, target)
-    check_eq(client.get("/huge")[0], 501)
+            check_eq(get(server, target)[0], 404, target)
+    check_eq(get(server, "/huge")[0], 503)
     server.put("later", b"now")
-    until(lambda: client.get("/later")[0] == 200, "a new file is not seen", 3)
+    until(lambda: get(server, "/later")[0] == 200, "a new file is not seen", 3)
 
 
-def test_large(server, rng):
-    """What is read and not kept takes no room afterwards."""
-    with open(os.path.join(server.root, "large.png"), "wb") as file:
-        file.truncate(32 << 20)
-    client = Client(server)
-    for _ in range(9): # together more than what may be held at once
-        check_eq(client.get("/large.png", "HEAD")[0], 200)
+def test_evicted(server, rng):
+    """More files than the cache has bytes for."""
+    for n in range(10):
+        with open(os.path.join(server.root, "large%d" % n), "wb") as file:
+            file.truncate(8 << 20)
+    for n in range(10):
+        check_eq(len(get(server, "/large%d" % n)[1]), 8 << 20)
 
 
 def test_cut_off(server, rng):
@@ -220,149 +199,72 @@ def test_cut_off(server, rng):
         print("skipped: a file that is shorter than it says: none in /sys")
         return
     os.symlink(path, os.path.join(server.root, "short"))
-    check_eq(Client(server).get("/short")[0], 503)
+    check_eq(get(server, "/short")[0], 503)
 
 
 def test_changed(server, rng):
     """Changed and removed files are noticed."""
-    client = Client(server)
     server.put("changed", b"old")
-    first = client.get("/changed")
+    check_eq(get(server, "/changed"), (200, b"old"))
     server.put("changed", b"new")
-    until(lambda: client.get("/changed")[2] == b"new", "no change is seen", 3)
-    second = client.get("/changed")
-    check(first[1]["ETag"] != second[1]["ETag"])
+    until(lambda: get(server, "/changed")[1] == b"new", "no change is seen", 3)
     if SCALE == 1:
         return
     os.remove(os.path.join(server.root, "changed"))
-    until(lambda: client.get("/changed")[0] == 404, "it is not gone", 3)
+    until(lambda: get(server, "/changed")[0] == 404, "it is not gone", 3)
 
 
 def test_traversal(server, rng):
-    ups = ["..", "%2e%2e", "%2E.", ".%2e", "..;", "%252e%252e", "..%00",
-           "%c0%ae%c0%ae", "..\\"]
-    slashes = ["/", "%2f", "%2F", "//", "/./", "\\", "%5c", "/sub/../"]
+    ups = ["..", "%2e%2e", ".%2e", "..;", "..%00", "..\\"]
+    slashes = ["/", "%2f", "//", "/./", "\\", "/sub/../"]
     names = ["/%s%ssecret" % (up, slash) for up in ups for slash in slashes]
     names += ["/sub%s" % name for name in names]
-    names += ["/sub%s%s" % (slash, name[1:]) for name in names
-              for slash in ("%2f", "/../")]
     names += ["/.hidden", "/%2ehidden", "/sub/.hidden", "/sub%2f.hidden",
-              "/a.txt/../.hidden", "/.", "/..", "/.%2f.hidden", "/%00",
-              "/a.txt%00.html", "/%", "/%2", "/%zz", "/%+1", "/% 1", "a.txt",
-              "../secret", "", "*", "http://x/../secret"]
-    client, n = None, 0
+              "/a.txt/../.hidden", "/.", "/..", "/%00", "/a.txt%00.html", "/%",
+              "a.txt", "../secret", "", "*", "http://x/../secret",
+              "/\r../secret", "/?/../../secret", "/ ../secret",
+              server.top + "/secret", "/" + server.top + "/secret"]
     for name in names:
-        client = client or Client(server)
-        status, fields, body = client.get(name)
+        status, body = get(server, name)
         check(status in (400, 404) and SECRET not in body, name, status)
-        n += 1
-        if fields.get("Connection") == "close":
-            check(client.is_closed(), name)
-            client = None
-    check(n > 100)
 
 
-def test_pipeline(server, rng):
-    """Many requests at once, and requests in pieces."""
-    client = Client(server)
-    kinds = [("/a.txt", "GET", 200), ("/none", "GET", 404),
-             ("/", "HEAD", 200), ("/.x", "HEAD", 404), ("/%", "GET", 400)]
-    chosen = [rng.choice(kinds) for _ in range(200)]
-    text = b"".join(b"%s %s HTTP/1.1\r\nhost:\tx\r\n\r\n" %
-                    (method.encode(), target.encode())
-                    for target, method, _ in chosen)
-
-    def feed():
-        at = 0
-        while at < len(text):
-            n = rng.choice((1, 2, 30, 3000))
-            client.send(text[at:at + n])
-            at += n
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    for target, method, expected in chosen:
-        check_eq(client.answer(method)[0], expected, target)
-    thread.join()
-    check_eq(client.rest, b"")
-    client.ask("/a.txt", "GET", "Connection: Close")
-    check_eq(client.answer()[1]["Connection"], "close")
-    check(client.is_closed())
+def test_pieces(server, rng):
+    """Requests in pieces, and with more behind them."""
+    for cut in (1, 4, 5, 12, 25, 34, 36):
+        text = b"GET /a.txt HTTP/1.1\r\nhost:\tx\r\nx: y\r\n\r\n"
+        client = Client(server)
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.send(text[:cut])
+        time.sleep(0.002)
+        client.send(text[cut:])
+        check_eq(client.answer(), (200, b"a"))
+    check_eq(statuses(raw(server, text * 2)), [200])
 
 
 def test_refused(server, rng):
     """What is no request, or none that is served."""
     host = b"Host: x\r\n"
+    head = b"GET /a.txt HTTP/1.1\r\nx: "
     for data, expected in (
-            (b"GET /a.txt HTTP/1.1\r\n" + host + b"\r\n", [200]),
-            (b"GET /a.txt HTTP/1.0\r\n\r\nGET / HTTP/1.1\r\n\r\n", [200]),
-            (b"GET /a.txt HTTP/1.1\r\n\r\n", [400]),
-            (b"GET /a.txt HTTP/2.0\r\n" + host + b"\r\n", [400]),
-            (b"GET /a.txt HTTP/1.10\r\n" + host + b"\r\n", [400]),
-            (b"GET /a.txt\r\n\r\n", [400]),
-            (b"GET  /a.txt HTTP/1.1\r\n" + host + b"\r\n", [400]),
-            (b"GET /a.txt HTTP/1.1 \r\n" + host + b"\r\n", [400]),
-            (b"\r\n\r\n", [400]),
-            (b"\0", [400]),
-            (b"GET /a\0.txt HTTP/1.1\r\n" + host + b"\r\n", [400]),
-            (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", [400]),
-            (b"GET / HTTP/1.1\r\n" + host + b" folded: x\r\n\r\n", [400]),
-            (b"GET / HTTP/1.1\r\n" + host + b"no colon\r\n\r\n", [400]),
-            (b"GET / HTTP/1.1\r\n" + host + b": none\r\n\r\n", [400]),
-            (b"GET / HTTP/1.1\r\n" + host + b"x: a\nb: c\r\n\r\n", [400]),
-            (b"GET / HTTP/1.1\r\n" + host + b"x: a\rb: c\r\n\r\n", [400]),
-            (b"GET /\nX HTTP/1.1\r\n" + host + b"\r\n", [400]),
-            (b"GET /% HTTP/1.1\r\n" + host + b"\r\n", [400]),
-            (b"GET /%2 HTTP/1.1\r\n" + host + b"\r\n", [400]),
-            (b"GET /%2z HTTP/1.1\r\n" + host + b"\r\n", [400]),
-            (b"GET /%z2 HTTP/1.1\r\n" + host + b"\r\n", [400]),
-            (b"POST / HTTP/1.1\r\n" + host + b"\r\n", [405]),
-            (b"get / HTTP/1.1\r\n" + host + b"\r\n", [405]),
-            (b"GET / HTTP/1.1\r\n" + host + b"content-length: 5\r\n\r\n12345"
-             b"GET / HTTP/1.1\r\n\r\n", [413]),
-            (b"PUT / HTTP/1.1\r\n" + host + b"TRANSFER-ENCODING: chunked\r\n"
-             b"\r\n0\r\n\r\n", [413]),
-            (b"GET / HTTP/1.1\r\n" + host + b"x: " + b"y" * 8192, [431]),
-            (b"GET / HTTP/1.1\r\n" + host + b"x: " +
-             b"y" * (8192 - 28 - 4) + b"\r\n\r\n", [200]),
-            (b"GET / HTTP/1.1\r\n" + host + b"x: " +
-             b"y" * (8192 - 28 - 3) + b"\r\n\r\n", [431]),
-            (b"GET /a.txt HTTP/1.1\r\n" + host, []),
-            (b"", [])):
-        check_eq(statuses(raw(server, data)), expected, data[:80])
-    check(b"\r\nAllow: GET, HEAD\r\n" in raw(
-        server, b"POST / HTTP/1.1\r\nHost: x\r\n\r\n"))
-    # Its answer comes although it goes on to send what nobody reads.
-    client = Client(server)
-    client.ask("/", "POST", "Content-Length: 9000000")
-    for _ in range(20):
-        client.send(b"x" * 10000)
-        time.sleep(0.001)
-    check_eq(client.answer()[0], 413)
-
-
-def test_conditions(server, rng):
-    client = Client(server)
-    _, fields, _ = client.get("/a.txt")
-    etag, modified = fields["ETag"], fields["Last-Modified"]
-    for field, expected in (
-            ("If-None-Match: %s" % etag, 304),
-            ('If-None-Match: "x", W/%s' % etag, 304),
-            ("If-None-Match: *", 304),
-            ('If-None-Match: "x"', 200),
-            ("If-Modified-Since: %s" % modified, 304),
-            ("If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT", 200),
-            ('If-Modified-Since: %s\r\nIf-None-Match: "x"' % modified, 200)):
-        for method in ("GET", "HEAD"):
-            status, fields, _ = client.get("/a.txt", method, field)
-            check_eq((status, fields["ETag"]), (expected, etag), field)
-    check_eq(client.get("/none", "GET", "If-None-Match: *")[0], 404)
+            (b"GET /a.txt HTTP/1.0\r\n\r\n", 200),
+            (b"GET /a.txt\r\n\r\n", 200),
+            (b"GET  /a.txt HTTP/1.1\r\n" + host + b"\r\n", 400),
+            (b"\r\n\r\n", 400), (b"G\r\n\r\n", 400),
+            (b"GET\r\n\r\n", 400), (b"GET \r\n\r\n", 400),
+            (b"\0", 400), (b"GET /a\0.txt HTTP/1.1\r\n\r\n", 400),
+            (b"HEAD /a.txt HTTP/1.1\r\n" + host + b"\r\n", 400),
+            (b"POST /a.txt HTTP/1.1\r\n" + host + b"\r\n", 400),
+            (b"get /a.txt HTTP/1.1\r\n" + host + b"\r\n", 400),
+            (head + b"y" * (8191 - len(head) - 4) + b"\r\n\r\n", 200),
+            (head + b"y" * (8191 - len(head) - 3), 400),
+            (head, 400), (b"", 400)):
+        check_eq(statuses(raw(server, data)), [expected], data[:80])
 
 
 def test_slow_reader(server, rng):
     """A client that is slow gets all of a file that has left meanwhile."""
     old, new = rng.randbytes(1 << 20), rng.randbytes(1 << 20)
-    other = Client(server)
     for name in ("slow", "slow2"):
         server.put(name, old)
     slow = [Client(server, 4096) for _ in range(4)]
@@ -371,12 +273,12 @@ def test_slow_reader(server, rng):
         client.socket.recv(1, socket.MSG_PEEK)
     server.put("slow", new)
     os.remove(os.path.join(server.root, "slow2"))
-    until(lambda: other.get("/slow")[2] == new, "no change is seen", 3)
-    until(lambda: other.get("/slow2")[0] == 404, "it is not gone", 3)
+    until(lambda: get(server, "/slow")[1] == new, "no change is seen", 3)
+    until(lambda: get(server, "/slow2")[0] == 404, "it is not gone", 3)
     slow.pop().reset()
     slow.pop().socket.close()
     for client in slow:
-        check(client.answer()[2] == old, "other bytes")
+        check(client.answer()[1] == old, "other bytes")
 
 
 def test_many(server, rng):
@@ -390,14 +292,13 @@ def test_many(server, rng):
     def work(seed):
         own = random.Random(seed)
         try:
-            client = Client(server)
-            for _ in range(10 * SCALE):
+            for _ in range(5 * SCALE):
                 name = own.choice(list(contents))
                 if own.random() < 0.1:
+                    client = Client(server)
                     client.ask(name)
                     client.reset()
-                    client = Client(server)
-                elif client.get(name)[2] != contents[name]:
+                elif get(server, name)[1] != contents[name]:
                     wrong.append(name)
         except Exception as e:
             wrong.append(e)
@@ -413,9 +314,8 @@ def test_many(server, rng):
 
 def test_fuzz(server, rng):
     seeds = [b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n",
-             b"HEAD /sub/ HTTP/1.0\r\nConnection: close\r\n\r\n",
-             b"GET /%61.txt?q HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n\r\n",
-             b"GET / HTTP/1.1\r\nHost: x\r\nIf-Modified-Since: Thu\r\n\r\n",
+             b"GET /sub/b.txt HTTP/1.0\r\nConnection: close\r\n\r\n",
+             b"GET /a.txt?q HTTP/1.1\r\nHost: x\r\n\r\n",
              b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"]
     pieces = [b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b":", b"%", b"%00",
               b"%2e", b"..", b"/", b"/../secret", b"?", b"HTTP/1.1", b"GET ",
@@ -437,7 +337,7 @@ def test_fuzz(server, rng):
         answers = raw(server, bytes(text))
         check(SECRET not in answers, bytes(text))
         check(answers == b"" or answers.startswith(b"HTTP/1.1 "), bytes(text))
-    check_eq(Client(server).get("/a.txt")[2], b"a")
+    check_eq(get(server, "/a.txt"), (200, b"a"))
 
 
 def test_gone(server, rng):
@@ -449,7 +349,7 @@ def test_gone(server, rng):
         if n % 2:
             client.socket.shutdown(socket.SHUT_WR)
         client.socket.close()
-    check_eq(Client(server).get("/a.txt")[2], b"a")
+    check_eq(get(server, "/a.txt"), (200, b"a"))
 
 
 def test_curl(server, rng):
@@ -458,21 +358,20 @@ def test_curl(server, rng):
         return
     url = "http://127.0.0.1:%d" % server.port
     out = subprocess.run(
-        ["curl", "-sS", "--path-as-is", url + "/a.txt", url + "/sub/",
+        ["curl", "-sS", "--path-as-is", url + "/a.txt", url + "/sub/b.txt",
          url + "/../secret", "-w", "%{http_code}"],
         stdout=subprocess.PIPE, timeout=LIMIT_S, check=True).stdout
-    check_eq(out, b"a200<p>sub200404 Not Found404")
+    check_eq(out, b"a200b200404")
 
 
 def test_end(server, rng):
     """Whatever clients are doing, and with either signal, it ends."""
     own = Server(server.process.args[0])
-    own.put("big", rng.randbytes(20 << 20))
+    own.put("big", rng.randbytes(8 << 20))
     clients = [Client(own) for _ in range(8)]
     clients[1].send(b"GET / HT")
     clients[2].ask("/big")
     clients[2].socket.recv(1, socket.MSG_PEEK)
-    clients[3].get("/a.txt")
     clients[4].send(b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
     clients[5].ask("/", "POST", "Content-Length: 1")
     clients[6].ask("/big")
@@ -481,62 +380,9 @@ def test_end(server, rng):
     check(own.end(signal.SIGINT) < 2 * LIMIT_S / 3)
 
 
-def slow_crowd(server, rng):
-    """More clients than there is room for: they wait."""
-    clients = [Client(server) for _ in range(520)]
-    for client in clients[:490]:
-        check_eq(client.get("/a.txt")[2], b"a")
-    for client in clients[490:]:
-        client.ask("/a.txt")
-    for client in clients[:60]:
-        client.socket.close()
-    for client in clients[490:]:
-        check_eq(client.answer()[2], b"a")
-    for client in clients[60:]:
-        client.socket.close()
-
-
-def slow_idle(server, rng):
-    """Who does nothing for half a minute leaves; who is slow stays."""
-    server.put("large", bytes(30 << 20))
-    idle, drip, stuck, slow, drains = (Client(server, 4096) for _ in range(5))
-    stuck.ask("/large")
-    slow.ask("/large")
-    drains.send(b"\0")
-    begun = time.monotonic()
-    ended = {}
-    while time.monotonic() - begun < 36:
-        time.sleep(0.5)
-        now = time.monotonic() - begun
-        for name, client in (("idle", idle), ("drip", drip)):
-            client.socket.settimeout(0.01)
-            try:
-                if name not in ended and name == "drip":
-                    client.send(b"G")
-                if name not in ended and client.socket.recv(1) == b"":
-                    ended[name] = now
-            except ConnectionError:
-                ended[name] = now
-            except socket.timeout:
-                pass
-        slow.rest += slow.socket.recv(100000)
-    check(29 < ended.get("idle", 0) < 34 and 29 < ended.get("drip", 0) < 34,
-          ended)
-    check_eq(len(slow.answer()[2]), 30 << 20)
-    try:
-        n = 1
-        while n:
-            n = len(stuck.socket.recv(1 << 20))
-            stuck.rest += b"x" * n
-    except ConnectionError:
-        pass
-    check(len(stuck.rest) < 30 << 20, "who is stuck was not cut off")
-
-
 def main():
     options = dict(a.lstrip("-").split("=", 1) for a in sys.argv[1:])
     seed = int(options.get("seed", int(time.time())))
-    kinds = "test_" if SCALE == 1 else ("test_", "slow_")
     server = Server(options.get("server", "build/examples/static_http"))
     lines, n_failed = [], 0
 
@@ -552,7 +398,7 @@ def main():
             name, 1000 * (time.monotonic() - begun), verdict))
 
     threads = [threading.Thread(target=work, args=item)
-               for item in globals().items() if item[0].startswith(kinds)
+               for item in globals().items() if item[0].startswith("test_")
                and options.get("filter", "") in item[0]]
     for thread in threads: # at once: most of them wait most of the time
         thread.start()
