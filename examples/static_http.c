@@ -114,12 +114,12 @@ int main(int argc, char **argv)
                 rc <= CACHE_EINVAL ? cache_strerror(rc) : uv_strerror(rc));
         return 1;
     }
-    printf("http://127.0.0.1:%d/\n", port);
-    fflush(stdout);
     uv_signal_init(loop, &signals[0]);
     uv_signal_init(loop, &signals[1]);
     uv_signal_start(&signals[0], on_signal, SIGINT);
     uv_signal_start(&signals[1], on_signal, SIGTERM);
+    printf("http://127.0.0.1:%d/\n", port);
+    fflush(stdout);
     uv_run(loop, UV_RUN_DEFAULT);
     files_destroy(&files);
     return uv_loop_close(loop) != 0;
