@@ -118,7 +118,6 @@ static const struct cache_async_config async_config = {
     .close_timeout_ms = CACHE_NEVER /* look-ups cannot be cancelled */
 };
 
-/* One who asks. */
 struct client {
     struct hosts_request req;
     char name[254];
