@@ -70,7 +70,7 @@ tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
-    tests/hitratio.sh
+    tests/hitratio.sh tests/http.sh
 slow_scripts = tests/shared_controls.sh
 
 # A list of these, of which none may be empty.
@@ -161,6 +161,8 @@ build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
+$(foreach dir,plain asan clang,build/$(dir)/test_dns): examples/dns.c
+
 # Its libuv is a simulation, too.
 build/%/sim_async: CFLAGS += -Itests/fake_uv
 $(patsubst %,build/%/sim_async,plain asan clang): tests/fake_uv/uv.h
@@ -177,7 +179,7 @@ build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	clang $(CFLAGS) -O2 $< -o $@ $(LIBS)
 
-build/examples/%: examples/%.c $(HEADERS)
+build/examples/%: examples/%.c $(HEADERS) $(wildcard examples/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
 

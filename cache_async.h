@@ -62,8 +62,9 @@
  *     that goes to the store) would wait for ever.
  *   - Values that own memory: what *out points to is sure to be there until the
  *     callback returns, unless something is written first, which may evict it:
- *     in it, in that of another who waited for the key, or, with always_async,
- *     since the fetch.
+ *     in it, in that of another who waited for the key, or, where a hit is told
+ *     later (always_async, fetch_many), since the fetch.  To keep it, count its
+ *     users (examples/static_http.c).
  *
  * ERRORS
  *   CACHE_E* of the library, unchanged from where they arose, and of libuv
@@ -1088,8 +1089,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *   .load_batch  void (struct name_async *a, struct name_batch *b): has
  *                b->keys[0 .. b->n - 1] loaded.  Each has to end once, now or
  *                later, in any order, on the loop's thread: name_loaded,
- *                name_load_failed.  *b lives until the last has; b->data is
- *                yours.
+ *                name_load_failed.  *b lives until the last has, and what
+ *                b->keys[i] points to until that one has; b->data is yours.
  *                A key that was written while it waited may be there twice.
  *   .load_one    void (a, b, size_t i): the same for one key, b->keys[i].
  *   .group_by    uint32_t (const K *key, void *user): keys of a batch agree in
@@ -1136,7 +1137,8 @@ CACHE_COLD int cache_async_close(struct cache_async *a, cache_close_cb cb)
  *
  * void name_loaded(b, size_t i, V value)
  * void name_loaded_with(b, i, value, const struct cache_loaded *loaded)
- *   A key of a batch has this value.
+ *   A key of a batch has this value, which is the cache's from now on: what it
+ *   does not keep, or what comes too late, .on_remove has.
  * void name_load_failed(b, i, int status), name_batch_failed(b, status)
  *   It has none (CACHE_EKEY), or the load has failed with another negative
  *   status; the second for all that have not ended.  Waiters are told in these

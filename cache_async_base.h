@@ -237,7 +237,8 @@ enum cache__async_guests {
     CACHE__N_GUESTS
 };
 
-/* The loop half of one cache.  Members but `data` and `stats` are private. */
+/* The loop half of one cache.  Members but `data`, `loop` and `stats` are
+ * private. */
 struct cache_async {
     void *data; /* yours */
     enum cache_async_state state;
