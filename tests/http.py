@@ -55,8 +55,15 @@ class Server:
         with open(os.path.join(self.root, name), "wb") as file:
             file.write(content)
 
+    def n_open_files(self):
+        fds = "/proc/%d/fd" % self.process.pid
+        return sum(os.readlink(os.path.join(fds, fd)).startswith(self.root + "/")
+                   for fd in os.listdir(fds) if fd.isdigit() and
+                   os.path.lexists(os.path.join(fds, fd)))
+
     def end(self, number=signal.SIGTERM):
         """It ends at once, with everything freed."""
+        until(lambda: self.n_open_files() == 0, "files are left open", 3)
         begun = time.monotonic()
         self.process.send_signal(number)
         try:
