@@ -8,6 +8,7 @@
  *
  *   while (resp_next(r) > 0)      // a command is complete
  *       resp_run(r, &table);      // calls the function of that name
+ *   resp_end(r);
  *   // then r->out is to be sent, and if r->failed, the connection closed
  *
  * SPDX-License-Identifier: MIT
@@ -66,9 +67,12 @@ struct resp {
     size_t n_wanted;            /* that the command has; 0 = not yet known */
     size_t unsent;              /* bytes of replies that have left `out` and are
                                    not taken; they count for RESP_MAX_OUTPUT */
+    size_t n_commands;          /* that were complete */
+    const char *violation;      /* of the protocol; NULL = none */
+    bool complete;              /* the command is */
     bool resp3;                 /* replies are in RESP3 */
-    bool failed; /* no command is taken any more: the last reply says why, or
-                    there was no room for replies */
+    bool failed; /* no command and no reply is taken any more, and the
+                    connection is to be closed once `out` is sent */
 };
 
 /* --- buffers ------------------------------------------------------------- */
@@ -217,7 +221,7 @@ static inline void resp_text(struct resp *r, const char *text)
 
 /* --- arguments ----------------------------------------------------------- */
 
-/* Valid until resp_done. */
+/* Valid until resp_end. */
 static inline struct cache_bytes resp_arg(const struct resp *r, size_t i)
 {
     return (struct cache_bytes) { r->in.data + r->start + r->args[i].at,
@@ -308,9 +312,15 @@ static inline bool resp_matches(struct cache_bytes pattern,
 
 static inline int resp_violated(struct resp *r, const char *what)
 {
-    resp_error(r, "ERR Protocol error: %s", what);
-    r->failed = true;
+    r->violation = what;
     return -1;
+}
+
+static inline int resp_complete(struct resp *r)
+{
+    r->complete = true;
+    r->n_commands++;
+    return 1;
 }
 
 /* A line of `kind` and a number.  1, 0 = its end is missing, -1 = it is not. */
@@ -371,33 +381,16 @@ static inline int resp_parse_inline(struct resp *r)
         word = i + 1;
     }
     r->at = n;
-    return 1;
+    return resp_complete(r);
 }
 
-/* The next command.  1 = it is complete, with n_args arguments, perhaps none;
- * 0 = bytes are missing, -1 = the connection has failed. */
-static inline int resp_next(struct resp *r)
+/* The arguments that are missing. */
+static inline int resp_parse_args(struct resp *r)
 {
-    int64_t n = 0;
-    int rc;
-
-    if (r->failed)
-        return -1;
-    if (r->n_wanted == 0) {
-        if (r->in.len == r->start)
-            return 0;
-        if (r->in.data[r->start] != '*')
-            return resp_parse_inline(r);
-        rc = resp_parse_number(r, '*', &n);
-        if (rc < 0 || n > RESP_MAX_ARGS)
-            return resp_violated(r, "invalid multibulk length");
-        if (rc == 0 || n <= 0)
-            return rc;
-        r->n_wanted = (size_t)n;
-    }
     while (r->n_args < r->n_wanted) {
         size_t at = r->at;
-        rc = resp_parse_number(r, '$', &n);
+        int64_t n = 0;
+        int rc = resp_parse_number(r, '$', &n);
         if (rc < 0 || n < 0 || n > RESP_MAX_BULK)
             return resp_violated(r, "invalid bulk length");
         if (rc == 0)
@@ -414,12 +407,64 @@ static inline int resp_next(struct resp *r)
             return -1;
         r->at += (size_t)n + 2;
     }
-    return 1;
+    return resp_complete(r);
 }
 
-/* To be called when there is no further command: makes room for what comes. */
-static inline void resp_compact(struct resp *r)
+/* Goes on to the next command.  1 = it is complete, with n_args arguments,
+ * perhaps none; 0 = bytes are missing, -1 = the connection has failed. */
+static inline int resp_next(struct resp *r)
 {
+    int64_t n = 0;
+    int rc;
+
+    if (r->failed || r->violation)
+        return -1;
+    if (r->complete) {
+        r->start += r->at;
+        r->at = r->n_args = r->n_wanted = 0;
+        r->complete = false;
+    }
+    if (r->n_wanted == 0) {
+        if (r->in.len == r->start)
+            return 0;
+        if (r->in.data[r->start] != '*')
+            return resp_parse_inline(r);
+        rc = resp_parse_number(r, '*', &n);
+        if (rc < 0 || n > RESP_MAX_ARGS)
+            return resp_violated(r, "invalid multibulk length");
+        if (rc == 0)
+            return 0;
+        r->n_wanted = n > 0 ? (size_t)n : 0;
+    }
+    return resp_parse_args(r);
+}
+
+/* Goes on to the next command only if it is complete and, but for its last
+ * argument, byte by byte the same as this one, which has at least two. */
+static inline bool resp_next_alike(struct resp *r)
+{
+    const struct resp_argument *before = &r->args[r->n_args - 2];
+    const char *command = r->in.data + r->start;
+    size_t head = before->at + before->len + 2;
+
+    if (r->n_wanted == 0 || r->in.len - r->start - r->at < head ||
+        memcmp(command, command + r->at, head) != 0)
+        return false;
+    r->start += r->at;
+    r->at = head;
+    r->n_args--;
+    r->complete = false;
+    return resp_parse_args(r) > 0;
+}
+
+/* To be called when there is no further command: says what is wrong with it,
+ * and makes room for what comes. */
+static inline void resp_end(struct resp *r)
+{
+    if (r->violation && !r->failed) {
+        resp_error(r, "ERR Protocol error: %s", r->violation);
+        r->failed = true;
+    }
     resp_consume(&r->in, r->start);
     r->start = 0;
     if (r->n_args == 0 && r->max_args > 1024) {
@@ -459,7 +504,7 @@ static inline void resp_add(struct resp_table *table,
     table->n += (int)n;
 }
 
-/* Runs the command that is complete, and goes on to the next one. */
+/* Runs the command that is complete. */
 static inline void resp_run(struct resp *r, struct resp_table *table)
 {
     struct cache_bytes name =
@@ -480,8 +525,6 @@ static inline void resp_run(struct resp *r, struct resp_table *table)
                    r->command->name);
     else if (r->command != NULL)
         r->command->run(r);
-    r->start += r->at;
-    r->at = r->n_args = r->n_wanted = 0;
 }
 
 #endif /* RESP_H */

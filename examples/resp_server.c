@@ -327,12 +327,13 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     r->in.len += r->failed ? 0 : (size_t)n;
     strings_now_ms = uv_now(&server.loop);
     while (resp_next(r) > 0) {
-        server.n_commands++;
         resp_run(r, &server.table);
         if (r->out.len >= SEND_AT)
             send_replies(c);
     }
-    resp_compact(r);
+    resp_end(r);
+    server.n_commands += r->n_commands;
+    r->n_commands = 0;
     send_replies(c);
 }
 

@@ -17,6 +17,7 @@
 
 #define TICK_MS 20                 /* 2^32 of them are 2.7 years */
 #define KEEP_TTL (CACHE_NEVER - 1) /* a time to live: the old value's */
+#define MAX_BATCH 32               /* keys that are looked up at once */
 #define MAX_SCAN 1000              /* entries that one SCAN looks at */
 
 /* --- the cache: strings to strings, both its own ------------------------- */
@@ -53,12 +54,17 @@ static void free_value(const struct cache_bytes *key, struct cache_bytes *value,
     free((void *)value->data);
 }
 
-/* With what malloc adds: 8 bytes, and up to a multiple of 16. */
+/* What malloc takes for a copy of n bytes. */
+static uint64_t heap_bytes(size_t n)
+{
+    return n < 24 ? 32 : (n + 24) / 16 * 16;
+}
+
 static uint64_t weigh(const struct cache_bytes *key,
                       const struct cache_bytes *value, void *user)
 {
     (void)user;
-    return (key->len + 24) / 16 * 16 + (value->len + 24) / 16 * 16;
+    return heap_bytes(key->len) + heap_bytes(value->len);
 }
 
 CACHE_DEFINE_WITH(strings, struct cache_bytes, struct cache_bytes,
@@ -158,23 +164,53 @@ static struct cache_bytes key_of(const struct resp *r)
     return resp_arg(r, 1);
 }
 
-static void get(struct resp *r)
+static void get_one(struct resp *r)
 {
     resp_bytes(r, strings_get(&strings, key_of(r)));
 }
 
+/* Looks up many at once, whose memory is sent for together. */
+static void get_many(struct resp *r, const struct cache_bytes *keys, size_t n)
+{
+    const struct cache_bytes *values[MAX_BATCH];
+    size_t i;
+
+    strings_get_many(&strings, keys, n, values);
+    for (i = 0; i < n; i++)
+        if (values[i] != NULL)
+            __builtin_prefetch(values[i]->data);
+    for (i = 0; i < n; i++)
+        resp_bytes(r, values[i]);
+}
+
+/* And those that follow in a pipeline. */
+static void get(struct resp *r)
+{
+    struct cache_bytes keys[MAX_BATCH];
+    size_t n = 0;
+
+    do
+        keys[n++] = key_of(r);
+    while (n < MAX_BATCH && resp_next_alike(r));
+    get_many(r, keys, n);
+}
+
 static void mget(struct resp *r)
 {
-    size_t i, n = r->n_args;
+    struct cache_bytes keys[MAX_BATCH];
+    size_t i = 1, n;
 
-    resp_number(r, '*', (int64_t)n - 1);
-    for (i = 1; i < n; i++)
-        resp_bytes(r, strings_get(&strings, resp_arg(r, i)));
+    resp_number(r, '*', (int64_t)r->n_args - 1);
+    while (i < r->n_args) {
+        for (n = 0; n < MAX_BATCH && i < r->n_args; n++)
+            keys[n] = resp_arg(r, i++);
+        get_many(r, keys, n);
+    }
 }
 
 static void getdel(struct resp *r)
 {
-    get(r);
+    get_one(r);
     strings_remove(&strings, key_of(r));
 }
 
@@ -185,7 +221,7 @@ static void set_value(struct resp *r, uint64_t ttl_ms, bool get_old)
     int rc;
 
     if (get_old)
-        get(r);
+        get_one(r);
     rc = store(key_of(r), resp_arg(r, 2), ttl_ms);
     if (rc != 0)
         r->out.len = n_replies;
@@ -237,7 +273,7 @@ static void set(struct resp *r)
     if ((absent || present) &&
         strings_contains(&strings, key_of(r)) != present) {
         if (get_old)
-            get(r);
+            get_one(r);
         else
             resp_bytes(r, NULL);
     } else {
