@@ -58,6 +58,11 @@ asan = $(ASAN_TESTS:%=build/asan/%)
 asan_later = test_journal test_loading_crash test_loading_model \
     test_loading_shared test_shared_model test_shared_stress
 asan_first = $(filter-out $(asan_later:%=build/asan/%),$(asan))
+tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
+clang = $(TESTS:%=build/clang/%)
+examples = $(EXAMPLES:%=build/examples/%)
+scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
+    tests/hitratio.sh tests/shared_controls.sh
 
 .PHONY: run test check-all bench bench-journal bench-loading hitratio hitratio-table codegen \
     icount install format clean setup-run setup-test setup-bench setup-hitratio \
