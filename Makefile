@@ -4,6 +4,8 @@
 # make bench      speed and memory beside uthash, GLib, boost and absl: table,
 #                 TSV and plots in bench/results; BENCH_ONLY=hit for a part of it
 # make bench-journal  acknowledged writes per second, with files in BENCH_DIR=build
+# make bench-resp  CPU time of the example server beside redis-server's; REQUESTS=
+#                 and ROUNDS=
 # make bench-loading  what a loading cache costs beside a plain one; TSV in
 #                 bench/results
 # make hitratio   TRACE=file SIZES=100,1000,10% POLICIES=lru,arc SEED=1: which
@@ -62,9 +64,9 @@ tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
-    tests/hitratio.sh tests/shared_controls.sh
+    tests/hitratio.sh tests/shared_controls.sh tests/resp.sh
 
-.PHONY: run test check-all bench bench-journal bench-loading hitratio hitratio-table codegen \
+.PHONY: run test check-all bench bench-journal bench-resp bench-loading hitratio hitratio-table codegen \
     icount install format clean setup-run setup-test setup-bench setup-hitratio \
     setup-hitratio-table setup-icount
 
@@ -101,6 +103,10 @@ endif
 bench-journal: setup-test
 	@$(MAKE) -s build/bench-journal
 	@build/bench-journal '$(BENCH_DIR)'
+
+bench-resp: setup-test
+	@$(MAKE) -s build/resp_server
+	@bench/resp.sh build/resp_server
 
 bench-loading:
 	@$(MAKE) -s build/bench-loading
@@ -154,9 +160,16 @@ build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	clang $(CFLAGS) -O2 $< -o $@ $(LIBS)
 
-build/examples/%: examples/%.c $(HEADERS)
+build/examples/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
+
+build/plain/test_resp build/asan/test_resp build/clang/test_resp: \
+    $(wildcard examples/*.h)
+
+build/resp_server: examples/resp_server.c $(wildcard examples/*.h) $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -luv
 
 # The benchmark with all peers, and with those that the tests' packages have.
 bench_files = bench contest measure threads ours ours_shared peer_uthash
@@ -219,7 +232,8 @@ install:
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cache.pc
 
 format:
-	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc examples/*.c
+	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc \
+	    examples/*.[ch]
 
 clean:
 	rm -rf build

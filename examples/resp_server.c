@@ -217,7 +217,7 @@ static void info(struct resp *r)
              "total_commands_processed:%" PRIu64 "\r\n"
              "keyspace_hits:%" PRIu64 "\r\nkeyspace_misses:%" PRIu64 "\r\n"
              "expired_keys:%" PRIu64 "\r\nevicted_keys:%" PRIu64 "\r\n"
-             "# Keyspace\r\ndb0:keys=%" PRIu32 "\r\n",
+             "# Keyspace\r\ndb0:keys=%" PRIu32 ",avg_ttl=0\r\n",
              (int)getpid(), server.port,
              (strings_now_ms - server.start_ms) / 1000, server.n_clients,
              memory.used_bytes, (double)memory.used_bytes / 1048576,

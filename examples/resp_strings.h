@@ -256,7 +256,7 @@ static void set(struct resp *r)
                          &ttl_ms))
                 return;
             timed = true;
-        } else if (resp_is(r, i, "keepttl") && !timed) {
+        } else if (resp_is(r, i, "keepttl") && (!timed || ttl_ms == KEEP_TTL)) {
             ttl_ms = KEEP_TTL;
             timed = true;
         } else if (resp_is(r, i, "nx") && !present) {
@@ -452,6 +452,11 @@ static void scan(struct resp *r)
 
 static void flush(struct resp *r)
 {
+    if (r->n_args > 2 ||
+        (r->n_args == 2 && !resp_is(r, 1, "async") && !resp_is(r, 1, "sync"))) {
+        resp_error(r, "ERR syntax error");
+        return;
+    }
     strings_clear(&strings);
     resp_line(r, "+OK");
 }
