@@ -259,7 +259,7 @@ static void on_sent(uv_write_t *write, int status)
 {
     struct client *c = (struct client *)write->data;
 
-    resp_consume(&c->sending, c->sending.len);
+    resp_drop(&c->sending);
     c->r.unsent = 0;
     if (status < 0)
         close_client(c);
@@ -272,7 +272,7 @@ static void on_sent(uv_write_t *write, int status)
 static void send_replies(struct client *c)
 {
     uv_stream_t *stream = (uv_stream_t *)&c->tcp;
-    struct resp_buffer *out = &c->r.out, sent = *out;
+    struct resp_buffer *out = &c->r.out;
     uv_buf_t buf = uv_buf_init(out->data, (unsigned)out->len);
     int n = 0;
 
@@ -289,9 +289,9 @@ static void send_replies(struct client *c)
             resp_consume(out, out->len);
         } else {
             c->r.unsent = out->len - (size_t)n;
-            *out = c->sending;
-            c->sending = sent;
-            buf = uv_buf_init(sent.data + n, (unsigned)c->r.unsent);
+            buf = uv_buf_init(out->data + n, (unsigned)c->r.unsent);
+            c->sending = *out;
+            *out = (struct resp_buffer) { 0 };
             c->write.data = c;
             if (uv_write(&c->write, stream, &buf, 1, on_sent) != 0)
                 close_client(c);

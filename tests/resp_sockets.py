@@ -133,6 +133,20 @@ def slow_reader():
         s.sendall(request("get", "big") * 40)
         time.sleep(0.2)
         equal(take(s, 40 * 1000012), b"$1000000\r\n%s\r\n" % value * 40)
+        # And one that leaves is given all that it asked for.
+        s.sendall(request("get", "big") * 40 + b"quit\r\n")
+        time.sleep(0.2)
+        equal(rest(s), b"$1000000\r\n%s\r\n" % value * 40 + b"+OK\r\n")
+
+
+def hang_up():
+    """A client that is gone before its replies come."""
+    with connect() as s:
+        ask(s, request("set", "big", b"x" * 100000), b"+OK\r\n")
+    for _ in range(20):
+        with connect() as s:
+            s.sendall(request("get", "big") * 50)
+    with connect() as s:
         ask(s, request("del", "big"), b":1\r\n")
 
 
@@ -270,8 +284,8 @@ def end():
 def main():
     print("resp_sockets.py: SEED=%d" % seed)
     random.seed(seed)
-    tests = [pieces, pipelines, large, half_closed, slow_reader, names,
-             broken_streams]
+    tests = [pieces, pipelines, large, half_closed, slow_reader, hang_up,
+             names, broken_streams]
     if redis_port:
         tests.append(same_as_redis)
     if server_pid:

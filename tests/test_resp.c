@@ -125,6 +125,9 @@ static void bytes(void)
     BYTES("*2\r\n$3\r\nGET\r\n$3\r\na\0c\r\n", "$1\r\nx\r\n");
     BYTES("*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "$-1\r\n");
     BYTES("*2\r\n$4\r\nGET\0\r\n$1\r\na\r\n", "-ERR unknown command 'GET'\r\n");
+    /* It would stand where GET does. */
+    BYTES("*2\r\n$8\r\nget\0aaas\r\n$1\r\na\r\n",
+          "-ERR unknown command 'get'\r\n");
     /* What an error repeats does not end its line. */
     BYTES("*1\r\n$4\r\nA\r\nB\r\n", "-ERR unknown command 'A  B'\r\n");
     end();
