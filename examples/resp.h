@@ -9,7 +9,7 @@
  *   while (resp_next(r) > 0)      // a command is complete
  *       resp_run(r, &table);      // calls the function of that name
  *   resp_end(r);
- *   // then r->out is to be sent, and if r->failed, the connection closed
+ *   // then r->out is to be sent; r->state says if that is the end
  *
  * SPDX-License-Identifier: MIT
  */
@@ -37,6 +37,12 @@ struct resp_buffer {
 
 struct resp_argument {
     uint32_t at, len; /* from the start of its command */
+};
+
+enum resp_state {
+    RESP_OPEN,
+    RESP_ENDED,  /* no command is taken; to be closed once `out` is sent */
+    RESP_DROPPED /* to be closed now: there was no room for replies */
 };
 
 struct resp;
@@ -71,8 +77,7 @@ struct resp {
     const char *violation;      /* of the protocol; NULL = none */
     bool complete;              /* the command is */
     bool resp3;                 /* replies are in RESP3 */
-    bool failed; /* no command and no reply is taken any more, and the
-                    connection is to be closed once `out` is sent */
+    enum resp_state state;
 };
 
 /* --- buffers ------------------------------------------------------------- */
@@ -119,15 +124,16 @@ static inline void resp_free(struct resp *r)
 
 /* --- replies ------------------------------------------------------------- */
 
-/* Room for a reply; NULL = none, and the connection has failed. */
+/* Room for a reply; NULL = none, and the connection is dropped. */
 static inline char *resp_reply_room(struct resp *r, size_t n)
 {
     char *data = NULL;
 
-    if (!r->failed && r->out.len + r->unsent + n <= RESP_MAX_OUTPUT)
+    if (r->state != RESP_DROPPED &&
+        r->out.len + r->unsent + n <= RESP_MAX_OUTPUT)
         data = resp_room(&r->out, n);
     if (data == NULL) {
-        r->failed = true;
+        r->state = RESP_DROPPED;
         r->out.len = 0;
     }
     return data;
@@ -411,13 +417,13 @@ static inline int resp_parse_args(struct resp *r)
 }
 
 /* Goes on to the next command.  1 = it is complete, with n_args arguments,
- * perhaps none; 0 = bytes are missing, -1 = the connection has failed. */
+ * perhaps none; 0 = bytes are missing, -1 = there is none any more. */
 static inline int resp_next(struct resp *r)
 {
     int64_t n = 0;
     int rc;
 
-    if (r->failed || r->violation)
+    if (r->state != RESP_OPEN || r->violation)
         return -1;
     if (r->complete) {
         r->start += r->at;
@@ -461,9 +467,10 @@ static inline bool resp_next_alike(struct resp *r)
  * and makes room for what comes. */
 static inline void resp_end(struct resp *r)
 {
-    if (r->violation && !r->failed) {
+    if (r->violation && r->state == RESP_OPEN) {
         resp_error(r, "ERR Protocol error: %s", r->violation);
-        r->failed = true;
+        if (r->state == RESP_OPEN)
+            r->state = RESP_ENDED;
     }
     resp_consume(&r->in, r->start);
     r->start = 0;

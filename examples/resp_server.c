@@ -64,8 +64,8 @@ static void ping(struct resp *r)
 
 static void quit(struct resp *r)
 {
+    r->state = RESP_ENDED;
     resp_line(r, "+OK");
-    r->failed = true;
 }
 
 static void auth(struct resp *r)
@@ -268,7 +268,7 @@ static void on_sent(uv_write_t *write, int status)
 }
 
 /* What the socket does not take at once waits; replies that come meanwhile wait
- * behind it.  Then a connection that has failed is closed. */
+ * behind it.  Then a connection that has ended is closed. */
 static void send_replies(struct client *c)
 {
     uv_stream_t *stream = (uv_stream_t *)&c->tcp;
@@ -278,6 +278,10 @@ static void send_replies(struct client *c)
 
     if (uv_is_closing((uv_handle_t *)stream))
         return;
+    if (c->r.state == RESP_DROPPED) {
+        close_client(c);
+        return;
+    }
     if (c->r.unsent == 0 && out->len > 0) {
         n = uv_try_write(stream, &buf, 1);
         if (n < 0 && n != UV_EAGAIN) {
@@ -298,7 +302,7 @@ static void send_replies(struct client *c)
             return;
         }
     }
-    if (c->r.failed && c->r.unsent == 0)
+    if (c->r.state == RESP_ENDED && c->r.unsent == 0)
         close_client(c);
 }
 
@@ -324,7 +328,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         close_client(c);
         return;
     }
-    r->in.len += r->failed ? 0 : (size_t)n;
+    r->in.len += r->state == RESP_OPEN ? (size_t)n : 0;
     strings_now_ms = uv_now(&server.loop);
     while (resp_next(r) > 0) {
         resp_run(r, &server.table);

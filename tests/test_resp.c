@@ -43,7 +43,7 @@ static void feed(const char *data, size_t n)
         memcpy(exact + conn.in.len, data, n);
     free(conn.in.data);
     conn.in.data = (char *)realloc(exact, conn.in.len + n + (n == 0));
-    conn.in.size = conn.in.len += conn.failed ? 0 : n;
+    conn.in.size = conn.in.len += conn.state == RESP_OPEN ? n : 0;
     while (resp_next(&conn) > 0)
         resp_run(&conn, &table);
     resp_end(&conn);
@@ -359,7 +359,7 @@ static void arity(void)
     FAILS("incrby a", "ERR wrong number");
     SAYS("get a", "$1\r\n5");
     BYTES("\r\n  \r\n*0\r\n*-1\r\n", "");
-    CHECK(!conn.failed);
+    CHECK_EQ(conn.state, RESP_OPEN);
     end();
 }
 
@@ -371,7 +371,7 @@ static void violates(const char *file, int line, const char *request, size_t n,
     snprintf(answer, sizeof answer, "-ERR Protocol error: %s\r\n", why);
     begin(1 << 20);
     exchange_bytes(file, line, request, n, answer, strlen(answer));
-    if (!conn.failed)
+    if (conn.state != RESP_ENDED)
         test__fail(file, line, "the connection is open");
     exchange_bytes(file, line, "get a\r\n", 7, "", 0); /* no more is heard */
     end();
@@ -452,16 +452,17 @@ static void limits(void)
     begin(8 << 20);
     memcpy(request, "*3", 2);
     feed(request, (size_t)head + n + 2);
-    for (i = 0; i < 100 && !conn.failed; i++)
+    for (i = 0; i < 100 && conn.state == RESP_OPEN; i++)
         feed("get a\r\n", 7);
     CHECK_EQ(i, 64);
+    CHECK_EQ(conn.state, RESP_DROPPED);
     CHECK_EQ(conn.out.len, 0);
     end();
     begin(8 << 20);
     feed(request, (size_t)head + n + 2);
     conn.unsent = RESP_MAX_OUTPUT - 5;
     feed("get a\r\n", 7);
-    CHECK(conn.failed);
+    CHECK_EQ(conn.state, RESP_DROPPED);
     end();
     free(request);
 }
@@ -487,7 +488,7 @@ static void splits(void)
 
     begin(1 << 20);
     feed(stream, n);
-    CHECK(conn.failed);
+    CHECK_EQ(conn.state, RESP_ENDED);
     n_all = conn.out.len;
     all = (char *)malloc(n_all);
     memcpy(all, conn.out.data, n_all);
@@ -646,7 +647,7 @@ static void mutations(void)
                 memcpy(once, conn.out.data ? conn.out.data : "", n_once);
                 for (; p != end; replies++)
                     CHECK((p = reply_end(p, end)) != NULL);
-                CHECK(replies <= conn.n_commands + conn.failed);
+                CHECK(replies <= conn.n_commands + (conn.state == RESP_ENDED));
                 n_commands += conn.n_commands;
             }
         }
