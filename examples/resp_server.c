@@ -249,6 +249,7 @@ static void free_client(uv_handle_t *handle)
 
 static void close_client(struct client *c)
 {
+    c->r.state = RESP_DROPPED; /* what else it asked for is not done */
     if (!uv_is_closing((uv_handle_t *)&c->tcp))
         uv_close((uv_handle_t *)&c->tcp, free_client);
 }
@@ -267,8 +268,8 @@ static void on_sent(uv_write_t *write, int status)
         send_replies(c);
 }
 
-/* What the socket does not take at once waits; replies that come meanwhile wait
- * behind it.  Then a connection that has ended is closed. */
+/* What the socket does not take at once waits, and replies that come meanwhile
+ * wait behind it.  A connection that has ended is closed when all is sent. */
 static void send_replies(struct client *c)
 {
     uv_stream_t *stream = (uv_stream_t *)&c->tcp;
