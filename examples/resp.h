@@ -316,6 +316,14 @@ static inline bool resp_matches(struct cache_bytes pattern,
 
 /* --- requests ------------------------------------------------------------ */
 
+/* n bytes have come, into the room behind `in`; what nobody will hear is not
+ * kept. */
+static inline void resp_received(struct resp *r, size_t n)
+{
+    if (r->state == RESP_OPEN)
+        r->in.len += n;
+}
+
 static inline int resp_violated(struct resp *r, const char *what)
 {
     r->violation = what;

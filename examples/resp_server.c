@@ -329,7 +329,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         close_client(c);
         return;
     }
-    r->in.len += r->state == RESP_OPEN ? (size_t)n : 0;
+    resp_received(r, (size_t)n);
     strings_now_ms = uv_now(&server.loop);
     while (resp_next(r) > 0) {
         resp_run(r, &server.table);

@@ -57,7 +57,7 @@ def rest(s):
 
 def equal(a, b):
     if a != b:
-        raise AssertionError("%r is not %r" % (a[:300], b[:300]))
+        raise AssertionError("%.300r is not %.300r" % (a, b))
 
 
 def ask(s, text, answer):

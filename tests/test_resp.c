@@ -43,7 +43,8 @@ static void feed(const char *data, size_t n)
         memcpy(exact + conn.in.len, data, n);
     free(conn.in.data);
     conn.in.data = (char *)realloc(exact, conn.in.len + n + (n == 0));
-    conn.in.size = conn.in.len += conn.state == RESP_OPEN ? n : 0;
+    conn.in.size = conn.in.len + n;
+    resp_received(&conn, n);
     while (resp_next(&conn) > 0)
         resp_run(&conn, &table);
     resp_end(&conn);
@@ -373,7 +374,9 @@ static void violates(const char *file, int line, const char *request, size_t n,
     exchange_bytes(file, line, request, n, answer, strlen(answer));
     if (conn.state != RESP_ENDED)
         test__fail(file, line, "the connection is open");
+    n = conn.in.len;
     exchange_bytes(file, line, "get a\r\n", 7, "", 0); /* no more is heard */
+    CHECK_EQ(conn.in.len, n);
     end();
 }
 #define VIOLATES(request, why)                                                 \
