@@ -49,10 +49,9 @@ cli() { # expected argument...
 }
 
 start_server
-check "an address in use" fails_with 1 build/examples/resp_server "--port=$port"
-check "no address" fails_with 1 build/examples/resp_server --bind=nowhere
-for option in --port=65536 --memory=x argument; do
-    check "option $option" fails_with 2 build/examples/resp_server $option
+check "an address in use" fails_with 1 build/examples/resp_server "$port"
+for options in 65536 "0 0" "0 x" "0 1 1"; do
+    check "options $options" fails_with 2 build/examples/resp_server $options
 done
 
 if [ -x /usr/bin/python3 ]; then
@@ -81,7 +80,7 @@ fi
 kill -TERM "$server"
 check "the end by SIGTERM" ends
 
-start_server --memory=16
+start_server 0 16
 if [ -x /usr/bin/python3 ]; then
     check "clients at the end" timeout 60 /usr/bin/python3 \
         tests/resp_sockets.py "$port" --end "$server"
