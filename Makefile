@@ -160,14 +160,11 @@ build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	clang $(CFLAGS) -O2 $< -o $@ $(LIBS)
 
-build/examples/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
+build/examples/%: examples/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
 
-build/plain/test_resp build/asan/test_resp build/clang/test_resp: \
-    $(wildcard examples/*.h)
-
-build/resp_server: examples/resp_server.c $(wildcard examples/*.h) $(HEADERS)
+build/resp_server: examples/resp_server.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -luv
 
@@ -232,8 +229,7 @@ install:
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cache.pc
 
 format:
-	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc \
-	    examples/*.[ch]
+	clang-format -i $(HEADERS) tests/*.[ch] bench/*.[ch] bench/*.cc examples/*.c
 
 clean:
 	rm -rf build

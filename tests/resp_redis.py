@@ -36,7 +36,7 @@ with r.pipeline(transaction=False) as p:
     check(p.execute() == [x for i in range(2000) for x in (True, b"%d" % i)])
 info = r.info()
 check(info["keyspace_hits"] > 0 and info["keyspace_misses"] > 0)
-check(info["evicted_keys"] == 0 and info["db0"]["keys"] > 0)
+check(info["evicted_keys"] == 0 and info["db0"].startswith("keys="))
 r.set("soon", 1, px=60)
 time.sleep(0.1)
 check(r.get("soon") is None and r.info()["expired_keys"] == 1)
