@@ -21,11 +21,11 @@
 enum {
     TICK_MS = 20,
     MAX_BUFFER = 128 << 20, /* bytes, for a command as for replies */
-    MAX_BULK = 16 << 20,   /* bytes of an argument */
-    MAX_ARGS = 4096,       /* and characters of a command that is a line */
-    MAX_SCAN = 100,        /* entries that one SCAN looks at */
-    MAX_GETS = 32,         /* of a pipeline, that are looked up together */
-    SEND_AT = 64 << 10     /* bytes of replies that do not wait for others */
+    MAX_BULK = 16 << 20,    /* bytes of an argument */
+    MAX_ARGS = 4096,        /* and characters of a command that is a line */
+    MAX_SCAN = 100,         /* entries that one SCAN looks at */
+    MAX_GETS = 32,          /* of a pipeline, that are looked up together */
+    SEND_AT = 64 << 10      /* bytes of replies that do not wait for others */
 };
 
 /* --- the cache: strings to strings, both its own ------------------------- */
@@ -170,15 +170,15 @@ enum { INCOMPLETE = -1, BROKEN = -2 }; /* instead of a number */
 /* Takes out a line of `kind` and a number up to max. */
 static int64_t parse_head(struct cache_bytes *in, char kind, int64_t max)
 {
-    const char *p = in->data,
-               *lf = memchr(p, '\n', in->len < 16 ? in->len : 16);
+    size_t n = in->len < 16 ? in->len : 16;
+    const char *p = in->data, *lf = memchr(p, '\n', n);
+    struct cache_bytes digits;
     int64_t value;
 
     if (lf == NULL)
-        return in->len < 16 ? INCOMPLETE : BROKEN;
-    if (*p != kind || lf[-1] != '\r' ||
-        !to_number((struct cache_bytes) { p + 1, (size_t)(lf - p) - 2 },
-                   &value) ||
+        return n < 16 ? INCOMPLETE : BROKEN;
+    digits = (struct cache_bytes) { p + 1, (size_t)(lf - p) - 2 };
+    if (*p != kind || lf[-1] != '\r' || !to_number(digits, &value) ||
         value < 0 || value > max)
         return BROKEN;
     *in = (struct cache_bytes) { lf + 1, in->len - (size_t)(lf + 1 - p) };
@@ -265,20 +265,20 @@ static const char *store(struct cache_bytes key, struct cache_bytes value,
 
 static const char *set(struct client *c)
 {
-    bool absent = false, present = false, ex;
-    int64_t ms = 0;
+    bool absent = false, present = false;
+    int64_t ms = 0, unit;
     size_t i;
 
     for (i = 3; i < n_args; i++) {
-        ex = is(args[i], "ex");
+        unit = is(args[i], "ex") ? 1000 : is(args[i], "px");
         if (is(args[i], "nx") && !present)
             absent = true;
         else if (is(args[i], "xx") && !absent)
             present = true;
-        else if (ms != 0 || i + 1 == n_args || (!ex && !is(args[i], "px")))
+        else if (unit == 0 || ms != 0 || ++i == n_args)
             return "-ERR syntax error";
-        else if (!to_number(args[++i], &ms) || ms <= 0 ||
-                 __builtin_mul_overflow(ms, ex ? 1000 : 1, &ms))
+        else if (!to_number(args[i], &ms) || ms <= 0 ||
+                 __builtin_mul_overflow(ms, unit, &ms))
             return bad_number;
     }
     if ((absent || present) && strings_contains(&strings, args[1]) != present)
@@ -555,9 +555,9 @@ static void on_connection(uv_stream_t *listener, int status)
         close_handle((uv_handle_t *)&c->tcp, NULL);
 }
 
-static void on_signal(uv_signal_t *handle, int number_)
+static void on_signal(uv_signal_t *handle, int signum)
 {
-    (void)handle, (void)number_;
+    (void)handle, (void)signum;
     uv_walk(&loop, close_handle, NULL);
 }
 

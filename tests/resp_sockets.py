@@ -201,6 +201,7 @@ def tolerated():
         ask(s, b" PING \t\r\nping\n", b"+PONG\r\n" * 2)
         ask(s, b"ping\0\r\npingx\r\nnone\r\n" + request("") + request(b"get\0x", 1),
             b"-ERR unknown command\r\n" * 5)
+        ask(s, b"scan 4294967295\r\n", b"*2\r\n$1\r\n0\r\n*0\r\n")
         ask(s, b"get\r\nget a b\r\nset a\r\nttl\r\nmget\r\nselect\r\n",
             b"-ERR wrong number of arguments\r\n" * 6)
 
