@@ -4,6 +4,8 @@
 # make bench      speed and memory beside uthash, GLib, boost and absl: table,
 #                 TSV and plots in bench/results; BENCH_ONLY=hit for a part of it
 # make bench-journal  acknowledged writes per second, with files in BENCH_DIR=build
+# make bench-resp  CPU time of the example server beside redis-server's; REQUESTS=
+#                 and ROUNDS=
 # make bench-loading  what a loading cache costs beside a plain one; TSV in
 #                 bench/results
 # make bench-async    what the loop half costs, hits to write-behind; TSV in
@@ -70,15 +72,16 @@ tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
 scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
-    tests/hitratio.sh tests/http.sh
+    tests/hitratio.sh tests/http.sh tests/resp.sh
 slow_scripts = tests/shared_controls.sh
 
 # A list of these, of which none may be empty.
 all_of = $(foreach list,$(1),$(or $($(list)),$(error the list $(list) is empty)))
 
-.PHONY: run test check-all bench bench-async bench-journal bench-loading \
-    hitratio hitratio-table codegen icount install format clean setup-run \
-    setup-test setup-bench setup-hitratio setup-hitratio-table setup-icount
+.PHONY: run test check-all bench bench-async bench-journal bench-resp \
+    bench-loading hitratio hitratio-table codegen icount install format clean \
+    setup-run setup-test setup-bench setup-hitratio setup-hitratio-table \
+    setup-icount
 
 run: setup-run
 	@$(MAKE) -s build/replay build/workload.filelog
@@ -116,10 +119,15 @@ bench-journal: setup-test
 	@build/bench-journal '$(BENCH_DIR)'
 
 bench-async: setup-test
-	@$(MAKE) -s build/bench-async
+	@$(MAKE) -s build/bench-async build/resp_server
 	@mkdir -p bench/results
 	@build/bench-async '--dir=$(BENCH_DIR)' --tsv=bench/results/async.tsv
-	@[ ! -x bench/resp.sh ] || bench/resp.sh
+	@bench/resp.sh build/resp_server | tee build/resp.tsv
+	@grep '	' build/resp.tsv >>bench/results/async.tsv
+
+bench-resp: setup-test
+	@$(MAKE) -s build/resp_server
+	@bench/resp.sh build/resp_server
 
 bench-loading:
 	@$(MAKE) -s build/bench-loading
@@ -182,6 +190,10 @@ build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 build/examples/%: examples/%.c $(HEADERS) $(wildcard examples/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
+
+build/resp_server: examples/resp_server.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BENCH) $< -o $@ -luv
 
 # The benchmark with all peers, and with those that the tests' packages have.
 bench_files = bench contest measure threads ours ours_shared peer_uthash
