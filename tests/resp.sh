@@ -24,8 +24,7 @@ check() { # what command...
     fi
 }
 start_server() {
-    timeout -s KILL 600 build/examples/resp_server "$@" \
-        >"$directory/port" 2>"$directory/errors" &
+    build/examples/resp_server "$@" >"$directory/port" 2>"$directory/errors" &
     server=$!
     for _ in $(seq 100); do
         [ ! -s "$directory/port" ] || break
@@ -33,7 +32,12 @@ start_server() {
     done
     port=$(sed 's/port //' "$directory/port")
 }
-ends() { # has closed all that it had, and lost nothing
+ends() { # within ten seconds; has closed all that it had, and lost nothing
+    for _ in $(seq 200); do
+        kill -0 "$server" 2>/dev/null || break
+        sleep 0.05
+    done
+    kill -KILL "$server" 2>/dev/null
     wait "$server" && [ ! -s "$directory/errors" ]
 }
 fails_with() { # status command...
