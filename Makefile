@@ -71,9 +71,9 @@ first = $(PLAIN_FIRST:%=build/plain/%) \
 tsan = $(TSAN_TESTS:%=build/tsan/%) $(CLANG_TSAN_TESTS:%=build/clang-tsan/%)
 clang = $(TESTS:%=build/clang/%)
 examples = $(EXAMPLES:%=build/examples/%)
-scripts = tests/headers.sh tests/readme.sh tests/examples.sh tests/bench.sh \
+scripts = tests/headers.sh tests/readme.sh tests/examples.sh \
     tests/hitratio.sh tests/http.sh tests/resp.sh
-slow_scripts = tests/shared_controls.sh
+slow_scripts = tests/bench.sh tests/shared_controls.sh
 
 # A list of these, of which none may be empty.
 all_of = $(foreach list,$(1),$(or $($(list)),$(error the list $(list) is empty)))
@@ -88,8 +88,8 @@ run: setup-run
 	@build/replay build/workload.filelog
 
 test: setup-test
-	@$(MAKE) -s -j2 $(call all_of,first examples) build/bench-some \
-	    build/bench-async build/replay build/hitratio build/workload.filelog
+	@$(MAKE) -s -j2 $(call all_of,first examples) build/hitratio \
+	    build/workload.filelog
 	@tests/run.sh $(call all_of,first scripts)
 
 check-all: setup-test setup-bench

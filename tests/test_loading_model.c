@@ -1164,7 +1164,7 @@ static void run_all(const subject_fn *subjects, size_t n)
     word_codec = cache_raw_object(sizeof(word_key));
     triple_codec = cache_raw_object(sizeof(triple_key));
     text_codec = cache_raw_string(47);
-    for (round = 0; round < 80 * test_scale(); round++)
+    for (round = 0; round < 40 * test_scale(); round++)
         for (i = 0; i < n; i++) {
             static struct lm_subject subject;
 

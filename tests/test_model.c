@@ -262,7 +262,7 @@ static void run(const struct model_subject *subject, uint32_t policy,
 #if defined(__OPTIMIZE__)
 #define STEPS(n) (n)
 #else
-#define STEPS(n) ((n) / 8)
+#define STEPS(n) ((n) / 16)
 #endif
 
 static const uint32_t capacities[] = { 1, 2, 3, 5, 8, 20, 40 };

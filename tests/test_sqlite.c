@@ -866,7 +866,7 @@ static void open_by_many_at_once(void)
     int round;
     size_t i;
 
-    for (round = 0; round < 60 * test_scale(); round++) {
+    for (round = 0; round < 30 * test_scale(); round++) {
         prepare();
         CHECK_EQ(pthread_barrier_init(&start, NULL, COUNT(openers)), 0);
         for (i = 0; i < COUNT(openers); i++)
