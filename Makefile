@@ -62,7 +62,8 @@ CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 PLAIN_FIRST = test_explore test_history test_shared_locks test_adaptive \
     test_async_crash test_async_faults test_async_files test_headers \
     test_journal test_loading_crash test_loading_model test_loading_shared \
-    test_policies test_shared_model test_shared_stress sim_async sim_loading
+    test_model test_policies test_shared_model test_shared_stress sim_async \
+    sim_loading
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
@@ -166,6 +167,9 @@ build/plain/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 build/asan/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
+
+# Every policy of every kind: its time is the compiler's.
+build/plain/test_model: PLAIN = -O0 -g1
 
 build/asan/test_policies build/asan/test_adaptive build/asan/sim_%: ASAN += -O1
 
