@@ -60,10 +60,11 @@ CLANG_TSAN_TESTS = test_shared_stress test_history test_loading_shared
 # `make test` has each test once: under ASan, but for those that run long there,
 # crash processes, or are about other things.  `make check-all` has everything.
 PLAIN_FIRST = test_explore test_history test_shared_locks test_adaptive \
-    test_async_crash test_async_faults test_async_files test_headers \
-    test_journal test_loading_crash test_loading_model test_loading_shared \
-    test_model test_policies test_shared_model test_shared_stress sim_async \
-    sim_loading
+    test_async_crash test_async_faults test_async_files test_async_load \
+    test_async_write test_headers test_journal test_loading_crash \
+    test_loading_model test_loading_shared test_model test_policies \
+    test_shared test_shared_model test_shared_stress test_sqlite \
+    test_strategies sim_async sim_loading
 
 plain = $(TESTS:%=build/plain/%)
 asan = $(ASAN_TESTS:%=build/asan/%)
@@ -194,6 +195,9 @@ build/clang/%: tests/%.c $(HEADERS) $(wildcard tests/*.h)
 build/examples/%: examples/%.c $(HEADERS) $(wildcard examples/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ASAN) $< -o $@ $(LIBS)
+
+# What is in them has ASan in tests of its own.
+build/examples/dns build/examples/loops build/examples/nested: ASAN = -O0 -g1
 
 build/resp_server: examples/resp_server.c $(HEADERS)
 	@mkdir -p $(@D)
