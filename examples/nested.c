@@ -1,6 +1,5 @@
-/* nested.c - a nested query over SQLite, as a GraphQL server resolves it: each
- * post asks for its author, each author for its team, one by one; a view of each
- * cache makes one batch of every level. */
+/* nested.c - a nested query over SQLite: each post asks for its author, each
+ * author for its team, one by one; a view makes one batch of every level. */
 #include <inttypes.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -15,8 +14,7 @@ struct row {
     uint64_t above;
 };
 
-/* The loader of a cache: `user` is its table.  It blocks, so the library runs
- * it on a thread of its own. */
+/* The loader of a cache: `user` is its table.  It runs on a thread. */
 struct table {
     sqlite3 *db;
     const char *name;
